@@ -1,0 +1,90 @@
+"""The vocabulary every room speaks, and the few services every room needs.
+
+Nothing here knows about models, documents or servers; nothing here imports another room.
+"""
+
+from llmwright.core.errors import (
+    CapacityError,
+    ConfigurationError,
+    GateError,
+    InputError,
+    LLMwrightError,
+    MissingDependencyError,
+    ModelSourceError,
+    RecipeError,
+    UpstreamError,
+)
+from llmwright.core.files import (
+    append_jsonl,
+    atomic_folder,
+    atomic_write,
+    read_json,
+    read_jsonl,
+    read_text,
+    write_json,
+    write_jsonl,
+)
+from llmwright.core.hashing import canonical_json, content_hash, file_hash, tree_hash
+from llmwright.core.progress import progress
+from llmwright.core.settings import Settings, settings
+from llmwright.core.types import (
+    ChatModel,
+    Chunk,
+    Completion,
+    Delta,
+    Document,
+    Embedder,
+    Example,
+    FinishReason,
+    Hit,
+    Message,
+    Preference,
+    Role,
+    SamplingParams,
+    Score,
+    Section,
+    Usage,
+)
+
+__all__ = [
+    "CapacityError",
+    "ChatModel",
+    "Chunk",
+    "Completion",
+    "ConfigurationError",
+    "Delta",
+    "Document",
+    "Embedder",
+    "Example",
+    "FinishReason",
+    "GateError",
+    "Hit",
+    "InputError",
+    "LLMwrightError",
+    "Message",
+    "MissingDependencyError",
+    "ModelSourceError",
+    "Preference",
+    "RecipeError",
+    "Role",
+    "SamplingParams",
+    "Score",
+    "Section",
+    "Settings",
+    "UpstreamError",
+    "Usage",
+    "append_jsonl",
+    "atomic_folder",
+    "atomic_write",
+    "canonical_json",
+    "content_hash",
+    "file_hash",
+    "progress",
+    "read_json",
+    "read_jsonl",
+    "read_text",
+    "settings",
+    "tree_hash",
+    "write_json",
+    "write_jsonl",
+]

@@ -1,0 +1,173 @@
+"""Reading with errors that name the line, writing so that nothing finished is lost.
+
+A file or folder is written under a temporary name beside its target and renamed when whole:
+whoever opens the target finds the old state or the new one, never half of either.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmwright.core.errors import InputError
+
+
+def _write_error(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"cannot write here ({error.strerror or error})",
+        where=str(path),
+        fix="choose a folder you may write to, with enough space left",
+    )
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write; rename it onto ``path`` when the block ends well."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _write_error(path, error) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder; rename it to ``path`` when the block ends well.
+
+    An existing folder at ``path`` is replaced, and removed only after the new one stands.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise _write_error(path, error) from error
+    old = temporary.with_name(temporary.name + ".old")
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            path.replace(old)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file; a byte order mark is dropped.
+
+    Raises ``InputError`` where the file is missing, unreadable or not UTF-8 (with the line).
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot be read ({error.strerror or error})",
+            where=str(path),
+            fix="check the path and its permissions",
+        ) from error
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"byte 0x{raw[error.start]:02x} is not UTF-8",
+            where=f"{path}, line {line}",
+            fix="save the file as UTF-8",
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises ``InputError`` with line and column where it is broken."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"not valid JSON: {error.msg}",
+            where=f"{path}, line {error.lineno}",
+            fix=f"look at column {error.colno}",
+        ) from error
+
+
+def read_jsonl(path: Path, required: Mapping[str, type] | None = None) -> list[dict[str, Any]]:
+    """Read a JSONL file of objects; blank lines are passed over.
+
+    ``required`` names the fields every record must have and their types. Raises ``InputError``
+    with the number of the first line that is broken, or where there is no record at all.
+    """
+    records = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"not valid JSON: {error.msg}",
+                where=where,
+                fix="each line must hold one whole JSON object",
+            ) from error
+        if not isinstance(record, dict):
+            raise InputError(
+                f"holds a JSON {type(record).__name__}",
+                where=where,
+                fix="each line must hold one JSON object",
+            )
+        for name, kind in (required or {}).items():
+            if name not in record:
+                raise InputError(
+                    f"the field {name!r} is missing",
+                    where=where,
+                    fix=f"fields needed: {', '.join(required or ())}",
+                )
+            if not isinstance(record[name], kind):
+                raise InputError(
+                    f"the field {name!r} is a {type(record[name]).__name__}",
+                    where=where,
+                    fix=f"it must be a {kind.__name__}",
+                )
+        records.append(record)
+    if not records:
+        raise InputError("holds no record", where=str(path), fix="write one JSON object a line")
+    return records
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON, atomically."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
+    """Add one record and flush it to disk: the way to keep each finished piece of a long run."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
