@@ -1,0 +1,25 @@
+"""Things that answer: the local engine, a remote endpoint, a script. All are ``ChatModel``s.
+
+``open_chat_model`` names any of them by a source string. Names are fetched when first used, so
+a gateway in front of remote models never imports torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmwright.providers.scripted import ScriptedModel
+
+_HOMES = {
+    "ScriptedModel": "scripted",
+}
+
+__all__ = ["ScriptedModel"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
