@@ -113,8 +113,16 @@ def read_jsonl(path: Path, required: Mapping[str, type] | None = None) -> list[d
     ``required`` names the fields every record must have and their types. Raises ``InputError``
     with the number of the first line that is broken, or where there is no record at all.
     """
+    return [record for _, record in read_numbered_jsonl(path, required)]
+
+
+def read_numbered_jsonl(
+    path: Path, required: Mapping[str, type] | None = None
+) -> list[tuple[int, dict[str, Any]]]:
+    """``read_jsonl`` with each record's line number, for errors found later in a record."""
     records = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    # Not str.splitlines: U+2028, U+0085 and form feeds may stand unescaped inside a JSON string.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -145,7 +153,7 @@ def read_jsonl(path: Path, required: Mapping[str, type] | None = None) -> list[d
                     where=where,
                     fix=f"it must be a {kind.__name__}",
                 )
-        records.append(record)
+        records.append((number, record))
     if not records:
         raise InputError("holds no record", where=str(path), fix="write one JSON object a line")
     return records

@@ -1,0 +1,197 @@
+"""Chat records to learn from and questions to measure with, read from JSONL.
+
+An example is ``{"messages": [{"role", "content"}, ...]}`` (the form of OpenAI, TRL and most
+published data sets) or ``{"prompt", "completion"}``, which becomes one user turn and one
+assistant turn. A question is ``{"question", "answer", "relevant", "split"}``. Whatever a record
+holds that would be lost in reading (tool calls, per-turn weights, pictures) is an error rather
+than left out in silence: a model trained on half of a record is wrong in a way nobody sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from llmwright.core import Example, InputError, Message, Role, content_hash, read_numbered_jsonl
+
+Split = Literal["tune", "eval"]
+
+# Which role may stand after which; None is the start of the conversation.
+_MAY_FOLLOW: dict[Role, tuple[Role | None, ...]] = {
+    "system": (None,),
+    "user": (None, "system", "assistant"),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant", "tool"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its answer and the places that hold it.
+
+    ``relevant`` names documents (``"document_id"``) or sections (``"document_id#anchor"``).
+    ``split`` says whether it may be used for tuning or is kept for evaluation.
+    """
+
+    id: str
+    question: str
+    answer: str
+    relevant: tuple[str, ...]
+    split: Split = "eval"
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Read chat records. Raises ``InputError`` with the line of the first one that is wrong.
+
+    A system turn may only come first, users and assistants alternate (tool results stand between
+    two assistant turns), no turn but the system's is empty, and the last is the assistant's.
+    """
+    examples = []
+    for number, record in read_numbered_jsonl(path):
+        where = f"{path}, line {number}"
+        messages = _conversation(record, where)
+        _check_turns(messages, where)
+        examples.append(Example(messages, id=_identity(record, where)))
+    return examples
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Read questions. Raises ``InputError`` with the line of the first one that is wrong.
+
+    Without ``"id"`` a question is named by the hash of its text, so its name survives a change
+    of order; two records of one id are an error, since one of them would be counted twice.
+    """
+    questions = []
+    line_of: dict[str, int] = {}
+    for number, record in read_numbered_jsonl(path, {"question": str, "answer": str}):
+        where = f"{path}, line {number}"
+        question = _text(record["question"], "question", where)
+        identity = _identity(record, where) or content_hash(question)[:12]
+        if identity in line_of:
+            raise InputError(
+                f"the question {identity!r} is already on line {line_of[identity]}",
+                where=where,
+                fix="give each question an id of its own, or remove one of the two",
+            )
+        line_of[identity] = number
+        split = record.get("split", "eval")
+        if split not in get_args(Split):
+            raise InputError(
+                f"the split {split!r} is unknown",
+                where=where,
+                fix='use "tune" or "eval"',
+            )
+        answer = _text(record["answer"], "answer", where)
+        relevant = _relevant(record.get("relevant"), where)
+        questions.append(Question(identity, question, answer, relevant, split))
+    return questions
+
+
+def _conversation(record: dict[str, Any], where: str) -> tuple[Message, ...]:
+    chat, pair = "messages" in record, "prompt" in record or "completion" in record
+    if chat == pair:
+        raise InputError(
+            'has both "messages" and a prompt or completion'
+            if chat
+            else 'has neither "messages" nor "prompt" and "completion"',
+            where=where,
+            fix='write {"messages": [...]} or {"prompt": "...", "completion": "..."}',
+        )
+    if pair:
+        turns: tuple[tuple[str, Role], ...] = (("prompt", "user"), ("completion", "assistant"))
+        return tuple(Message(role, _text(record.get(key), key, where)) for key, role in turns)
+    turns_given = record["messages"]
+    if not isinstance(turns_given, list) or not turns_given:
+        raise InputError(
+            '"messages" is not a list of turns',
+            where=where,
+            fix='write "messages": [{"role": "user", "content": "..."}, ...]',
+        )
+    return tuple(
+        _message(turn, f"{where}, message {place}") for place, turn in enumerate(turns_given, 1)
+    )
+
+
+def _message(turn: object, where: str) -> Message:
+    if not isinstance(turn, dict):
+        raise InputError(
+            f"is a {type(turn).__name__}", where=where, fix='write {"role": ..., "content": ...}'
+        )
+    role: Any = turn.get("role")
+    if role not in get_args(Role):
+        raise InputError(
+            f"the role {role!r} is unknown",
+            where=where,
+            fix=f"use one of {', '.join(get_args(Role))}",
+        )
+    lost = sorted(k for k in turn if k not in ("role", "content") and turn[k] is not None)
+    if lost:
+        raise InputError(
+            f"the field {lost[0]!r} would be lost",
+            where=where,
+            fix="remove it, or write what it says into the content",
+        )
+    may_be_empty = role == "system"
+    return Message(role, _text(turn.get("content"), "content", where, may_be_empty))
+
+
+def _check_turns(messages: tuple[Message, ...], where: str) -> None:
+    before: Role | None = None
+    for place, message in enumerate(messages, 1):
+        if before not in _MAY_FOLLOW[message.role]:
+            after = f"after {before!r}" if before else "at the start"
+            raise InputError(
+                f"the role {message.role!r} cannot stand {after}",
+                where=f"{where}, message {place}",
+                fix="let user and assistant alternate, with at most one system turn at the start",
+            )
+        before = message.role
+    if before != "assistant":
+        raise InputError(
+            f"the last turn is the {before}'s, so there is nothing to learn",
+            where=where,
+            fix="end the conversation with the assistant's answer",
+        )
+
+
+def _text(value: object, name: str, where: str, may_be_empty: bool = False) -> str:
+    if not isinstance(value, str):
+        said = "is missing" if value is None else f"is a {type(value).__name__}"
+        raise InputError(f"the field {name!r} {said}", where=where, fix="it must be a text")
+    if not value.strip() and not may_be_empty:
+        raise InputError(f"the field {name!r} is empty", where=where, fix="write it or remove it")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise InputError(
+            f"the field {name!r} holds half of a surrogate pair, which is no character",
+            where=where,
+            fix="write the file again from its source as UTF-8",
+        )
+    return value
+
+
+def _identity(record: dict[str, Any], where: str) -> str:
+    value = record.get("id", "")
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise InputError("the id is neither text nor a whole number", where=where, fix="mend it")
+    return str(value)
+
+
+def _relevant(value: object, where: str) -> tuple[str, ...]:
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(place, str) and _is_place(place) for place in value)
+        or len(set(value)) < len(value)
+    ):
+        raise InputError(
+            '"relevant" is not a list of different places',
+            where=where,
+            fix='write "relevant": ["document_id", "document_id#anchor"]',
+        )
+    return tuple(value)
+
+
+def _is_place(place: str) -> bool:
+    document, hash_sign, anchor = place.partition("#")
+    return bool(document.strip()) and bool(anchor) == bool(hash_sign)
