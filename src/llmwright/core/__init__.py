@@ -28,6 +28,7 @@ from llmwright.core.files import (
 from llmwright.core.hashing import canonical_json, content_hash, file_hash, tree_hash
 from llmwright.core.progress import progress
 from llmwright.core.settings import Settings, settings
+from llmwright.core.streams import closing
 from llmwright.core.types import (
     ChatModel,
     Chunk,
@@ -78,6 +79,7 @@ __all__ = [
     "atomic_folder",
     "atomic_write",
     "canonical_json",
+    "closing",
     "content_hash",
     "file_hash",
     "progress",

@@ -1,0 +1,9 @@
+"""What a model is told: templates with named places, and the prompt of the cited answer.
+
+This room knows nothing of models, indexes or tokenizers: text and passages in, messages out.
+"""
+
+from llmwright.prompting.cited import CITED_SYSTEM, CITED_TEMPLATE, cited_messages, passage
+from llmwright.prompting.template import PromptTemplate
+
+__all__ = ["CITED_SYSTEM", "CITED_TEMPLATE", "PromptTemplate", "cited_messages", "passage"]
