@@ -218,10 +218,12 @@ class Preference:
 @dataclass(frozen=True, slots=True)
 class Score:
     """A figure with its 95% interval over ``n`` examples. ``value`` is None where it could not
-    be computed: unscored, which is neither 0 nor 1."""
+    be computed: unscored, which is neither 0 nor 1. ``unscored`` counts further examples that
+    could not be scored and are not in ``n``."""
 
     name: str
     value: float | None
     low: float | None = None
     high: float | None = None
     n: int = 0
+    unscored: int = 0
