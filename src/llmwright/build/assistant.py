@@ -1,0 +1,134 @@
+"""The assistant: base model, adapter, index, prompt and guards put together as one `ChatModel`.
+
+The evaluation of a build and an opened release assemble it here, from the same words, so what
+was measured is what is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmwright.core import (
+    ChatModel,
+    Completion,
+    Delta,
+    Embedder,
+    Message,
+    SamplingParams,
+    content_hash,
+)
+
+if TYPE_CHECKING:
+    from llmwright.modeling import Model
+    from llmwright.retrieval import Index
+
+
+def is_remote(source: str) -> bool:
+    """Whether a source string names an endpoint and no weights."""
+    return source.startswith(("http://", "https://", "openai:"))
+
+
+@dataclass(frozen=True)
+class Models:
+    """The two models of a build by their sources, and the hashes of their content. Weights are
+    read only when a stage that needs them runs."""
+
+    chat: str
+    chat_fingerprint: str
+    embedder_source: str
+    embedder_fingerprint: str
+    dtype: str
+
+    @classmethod
+    def find(cls, chat: str, embedder: str, dtype: str = "auto") -> Models:
+        """Resolve both sources, fetching what is not in the cache."""
+        return cls(chat, _fingerprint(chat), embedder, _fingerprint(embedder), dtype)
+
+    @property
+    def chat_is_local(self) -> bool:
+        return not is_remote(self.chat)
+
+    def embedder(self) -> Embedder:
+        from llmwright.embeddings import load_embedder
+
+        return load_embedder(self.embedder_source)
+
+    def load(self, adapter: Path | None = None) -> Model:
+        """The base model's weights, with an adapter merged in where one is given."""
+        from llmwright.modeling import load_model, merge_adapter
+
+        model = load_model(self.chat, self.dtype)
+        if adapter is not None:
+            merge_adapter(model.decoder, adapter)
+        return model
+
+    def open_chat(self, adapter: Path | None = None) -> ChatModel:
+        from llmwright.providers import open_chat_model
+
+        return open_chat_model(self.chat, adapter=adapter, dtype=self.dtype)
+
+
+def _fingerprint(source: str) -> str:
+    if is_remote(source):  # what stands behind an address can change without notice
+        return content_hash(source)
+    from llmwright.modeling import resolve
+
+    return resolve(source).fingerprint
+
+
+@dataclass(frozen=True)
+class Assistant:
+    """A guarded, cited answerer with its parts at hand. Is a `ChatModel`."""
+
+    name: str
+    index: Index
+    embedder: Embedder
+    chat: ChatModel
+    guarded: ChatModel
+
+    @classmethod
+    def assemble(
+        cls,
+        name: str,
+        models: Models,
+        index_folder: Path,
+        adapter: Path | None,
+        behaviour: Mapping[str, Any],
+    ) -> Assistant:
+        """Put the parts together. ``behaviour`` is what `pipeline.behaviour` says of a recipe."""
+        from llmwright.answering import CitedAnswerer
+        from llmwright.retrieval import Index
+        from llmwright.safety import GuardedModel, Policy
+
+        embedder = models.embedder()
+        index = Index.open(index_folder, embedder=embedder)
+        chat = models.open_chat(adapter)
+        answerer = CitedAnswerer(
+            chat,
+            partial(index.search, mode=behaviour["mode"]),
+            system=behaviour["system"],
+            top=behaviour["top"],
+            no_answer=behaviour["no_answer"],
+        )
+        guarded = GuardedModel(answerer, Policy.model_validate(behaviour["guards"]))
+        return cls(name, index, embedder, chat, guarded)
+
+    async def complete(
+        self, messages: Sequence[Message], params: SamplingParams | None = None
+    ) -> Completion:
+        return await self.guarded.complete(messages, params)
+
+    def stream(
+        self, messages: Sequence[Message], params: SamplingParams | None = None
+    ) -> AsyncIterator[Delta]:
+        return self.guarded.stream(messages, params)
+
+    def close(self) -> None:
+        """Stop the local model's worker, where there is one."""
+        close = getattr(self.chat, "close", None)
+        if close is not None:
+            close()

@@ -1,0 +1,63 @@
+"""`build`: the whole way from a recipe to a release."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from llmwright.build.assistant import Models
+from llmwright.build.gates import check_gates
+from llmwright.build.pipeline import plan
+from llmwright.build.recipe import Recipe
+from llmwright.build.release import Built, measured, write_release
+from llmwright.build.report import render_report
+from llmwright.build.stage import Stage, StageResult, run_stages
+
+
+def build(
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    workspace: Path | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> Built:
+    """Carry a recipe out and write a release, reusing every stage that stands.
+
+    ``out`` defaults to `release/` and ``workspace`` to `.llmwright/`, both beside the recipe.
+    ``say`` is told what happens, a line at a time. A release that misses a gate does not replace
+    one that stands: it is written beside it as `release-failed/`; see ``Built.passed``.
+    """
+    out = out or recipe.locate("release")
+    workspace = workspace or recipe.locate(".llmwright")
+    models = Models.find(
+        _locate(recipe, recipe.model.base),
+        _locate(recipe, recipe.retrieval.embedder),
+        recipe.model.dtype,
+    )
+    stages = plan(recipe, models)
+    width = max(len(stage.name) for stage in stages)
+
+    def observe(stage: Stage, result: StageResult | None) -> None:
+        number = f"[{stages.index(stage) + 1}/{len(stages)}]"
+        if result is None:
+            say(f"{number} {stage.name}")
+        elif result.reused:
+            say(f"{number} {stage.name:<{width}}  unchanged")
+        else:
+            say(f"{number} {stage.name:<{width}}  {result.seconds:6.1f} s")
+
+    results = run_stages(stages, workspace, observe)
+    scores = measured(results)
+    gates = check_gates(recipe.gates, scores)
+    passed = all(result.passed for result in gates)
+    folder = out if passed else out.with_name(out.name + "-failed")
+    report = render_report(recipe, models, results, scores, gates)
+    return write_release(folder, recipe, models, results, scores, gates, report)
+
+
+def _locate(recipe: Recipe, source: str) -> str:
+    """A model source with local paths taken from the recipe's folder."""
+    if re.match(r"[a-z]+:", source):
+        return source
+    return str(recipe.locate(source))

@@ -1,0 +1,54 @@
+"""`llmwright build`: carry a recipe out, stage by stage, and write a release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from llmwright.cli.output import json_option, print_json, print_scores
+
+
+@click.command(name="build")
+@click.argument("recipe", type=click.Path(path_type=Path), default=Path())
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Where the release goes. [default: release/ beside the recipe]",
+)
+@click.option(
+    "--workspace",
+    type=click.Path(path_type=Path),
+    help="Where finished stages are kept. [default: .llmwright/ beside the recipe]",
+)
+@json_option
+def command(recipe: Path, out: Path | None, workspace: Path | None, as_json: bool) -> None:
+    """Turn RECIPE (a file, or the folder that holds llmwright.toml) into a release.
+
+    Stages that stand are not run again; a build that was killed goes on where it stopped.
+    Exits with 1 where the release misses one of its quality gates.
+
+    \b
+    Example:
+      llmwright build examples/handbook
+    """
+    from llmwright.build import build, load_recipe, require_gates
+
+    built = build(load_recipe(recipe), out=out, workspace=workspace, say=_say)
+    if as_json:
+        print_json(built.summary())
+    else:
+        print_scores(list(built.scores.values()), as_json=False)
+        for result in built.gates:
+            click.echo(f"gate {'ok  ' if result.passed else 'FAIL'} {result}")
+        click.echo(f"\nrelease  {built.folder}\nreport   {built.folder / 'report.html'}")
+        click.echo(f"hash     {built.hash}")
+        if built.passed:
+            click.echo(f'\nask it   llmwright ask {built.folder} "your question"')
+            click.echo(f"chat     llmwright chat {built.folder}")
+            click.echo(f"serve it llmwright serve {built.folder}")
+    require_gates(built.gates, where=str(built.folder / "report.html"))
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)

@@ -1,0 +1,77 @@
+"""How every command prints: JSON where a program reads, tables that fit 80 columns for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import click
+
+from llmwright.core import Hit, Score
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def json_option(function: Command) -> Command:
+    """The ``--json`` flag, the same on every command that has one."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(
+        function
+    )
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under headings; numbers are set flush right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        right = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
+    Console().print(table)
+
+
+def print_scores(scores: Sequence[Score], as_json: bool) -> None:
+    """Print figures with their 95% intervals."""
+    if as_json:
+        print_json([asdict(score) for score in scores])
+        return
+    print_table(["figure", "value", "95% interval", "n"], [score_row(score) for score in scores])
+
+
+def score_row(score: Score) -> list[object]:
+    if score.value is None:
+        return [score.name, "unscored", "", score.n]
+    interval = ""
+    if score.low is not None and score.high is not None:
+        interval = f"{score.low:.3f} to {score.high:.3f}"
+    return [score.name, f"{score.value:.3f}", interval, score.n]
+
+
+def hit_record(hit: Hit) -> dict[str, Any]:
+    """A hit as programs read it."""
+    chunk = hit.chunk
+    return {
+        "document_id": chunk.document_id,
+        "start": chunk.start,
+        "end": chunk.end,
+        "heading": chunk.heading,
+        "score": hit.score,
+        "ranks": dict(hit.ranks),
+        "text": chunk.text,
+    }
+
+
+def shorten(text: str, width: int) -> str:
+    """One line of at most ``width`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
