@@ -1,0 +1,113 @@
+"""Word: paragraphs, headings, lists and tables of the main text, in their order.
+
+A table row becomes a ``cell | cell`` line. Headers, footers, footnotes and comments stay out.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import docx
+from docx.document import Document as WordDocument
+from docx.oxml.ns import qn
+from docx.table import Table, _Cell
+from docx.text.paragraph import Paragraph
+
+from llmwright.core import Document, InputError
+from llmwright.data.readers.sections import TextBuilder
+
+# A few hundred bytes of a zip can unpack to gigabytes; real text stays far under this.
+MAX_UNPACKED = 256 << 20
+_HEADING = re.compile(r"heading (\d)", re.IGNORECASE)
+
+
+def read_docx(path: Path) -> Iterator[Document]:
+    """Read a Word file (.docx). Raises ``InputError`` where it is broken, protected by a
+    password, or would unpack to more than ``MAX_UNPACKED`` bytes."""
+    word = _open(path)
+    builder = TextBuilder()
+    title = ""
+    after_list = False
+    for block in word.iter_inner_content():
+        if isinstance(block, Table):
+            builder.add("\n".join(_rows(block)))
+            continue
+        text = _clean(block.text)
+        style = _style(block)
+        in_list = style.startswith("List") or _is_numbered(block)
+        if style == "Title":
+            title = title or text
+            builder.add_heading(text, 1)
+        elif match := _HEADING.fullmatch(style):
+            builder.add_heading(text, int(match[1]))
+        elif in_list and text:
+            builder.add(f"- {text}", "\n" if after_list else "\n\n")
+        else:
+            builder.add(text)
+        after_list = in_list
+    text, sections = builder.build()
+    title = title or word.core_properties.title or next((s.title for s in sections), path.stem)
+    yield Document(id="", text=text, title=title, sections=sections)
+
+
+def _open(path: Path) -> WordDocument:
+    fix = "open it in Word or LibreOffice and save it as .docx without a password"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # zipfile never unpacks a member beyond the size stated here, so the sum is a bound.
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > MAX_UNPACKED:
+            raise InputError(
+                f"would unpack to {unpacked >> 20} MB, more than the {MAX_UNPACKED >> 20} allowed",
+                where=str(path),
+                fix="take out embedded media, or split the document",
+            )
+        return docx.Document(str(path))
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"cannot be read ({error.strerror or error})",
+            where=str(path),
+            fix="check the path and its permissions",
+        ) from error
+    # Broken parts raise whatever zipfile, lxml or python-docx stumbles over.
+    except Exception as error:
+        raise InputError(
+            f"is not a Word document that can be read ({type(error).__name__}: {error})",
+            where=str(path),
+            fix=fix,
+        ) from error
+
+
+def _style(paragraph: Paragraph) -> str:
+    style = paragraph.style
+    return str(style.name or "") if style is not None else ""
+
+
+def _is_numbered(paragraph: Paragraph) -> bool:
+    """Bullets and numbers that come from the paragraph itself and not from its style."""
+    properties = paragraph._p.pPr
+    return properties is not None and properties.find(qn("w:numPr")) is not None
+
+
+def _rows(table: Table) -> Iterator[str]:
+    for row in table.rows:
+        cells = list(dict.fromkeys(cell._tc for cell in row.cells))  # merged cells come repeated
+        line = " | ".join(_cell(_Cell(element, table)) for element in cells)
+        if line.strip(" |"):
+            yield line
+
+
+def _cell(cell: _Cell) -> str:
+    pieces: list[str] = []
+    for block in cell.iter_inner_content():
+        pieces += _rows(block) if isinstance(block, Table) else [_clean(block.text)]
+    return " ".join(piece.replace("\n", " ") for piece in pieces if piece)
+
+
+def _clean(text: str) -> str:
+    return "\n".join(line.strip() for line in text.replace("\t", " ").splitlines()).strip()
