@@ -10,13 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmwright.providers.remote import RemoteModel
     from llmwright.providers.scripted import ScriptedModel
 
 _HOMES = {
+    "RemoteModel": "remote",
     "ScriptedModel": "scripted",
 }
 
-__all__ = ["ScriptedModel"]
+__all__ = ["RemoteModel", "ScriptedModel"]
 
 
 def __getattr__(name: str) -> Any:

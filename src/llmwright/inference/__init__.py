@@ -1,0 +1,28 @@
+"""Tokens in, tokens out: sampling, many answers at once over one model, likelihoods.
+
+This room knows token ids, logits and caches. It knows nothing of conversations (that is
+``providers``) and nothing of weights (that is ``modeling``). Names are fetched when first used,
+so importing the room is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmwright.inference.sampling import logprob_of, next_token_distribution, sample
+
+_HOMES = {
+    "logprob_of": "sampling",
+    "next_token_distribution": "sampling",
+    "sample": "sampling",
+}
+
+__all__ = ["logprob_of", "next_token_distribution", "sample"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
