@@ -23,12 +23,8 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 #: Every figure a build measures, by the name that gates use.
 METRICS = (
-    "recall@1",
-    "recall@3",
-    "recall@5",
-    "recall@10",
-    "mrr",
-    "ndcg@10",
+    *(f"{name}@{k}" for name in ("recall", "precision", "ndcg") for k in (1, 3, 5, 10)),
+    "mrr@10",
     "exact_match",
     "token_f1",
     "groundedness",

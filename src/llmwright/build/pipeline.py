@@ -35,7 +35,7 @@ from llmwright.core import (
     write_json,
     write_jsonl,
 )
-from llmwright.data import Question, list_files, read_documents, read_examples, read_questions
+from llmwright.data import Question, find_documents, read_documents, read_examples, read_questions
 
 _UPSERT = 256  # documents embedded and committed at a time: what a kill can cost
 
@@ -65,22 +65,17 @@ def _questions(recipe: Recipe) -> list[Question]:
 def _documents(recipe: Recipe) -> Stage:
     section = recipe.documents
     paths = [recipe.locate(path) for path in section.paths]
-    include = tuple(section.include) or None
-    files = list_files(paths, include)
+    files = find_documents(paths, section.include)
 
     def run(output: Path, inputs: Mapping[str, Path]) -> None:
-        with progress("reading", len(files), "files") as advance:
-            records = []
-            for document in read_documents(paths, include):
-                records.append(asdict(document))
-                advance(1)
-        write_jsonl(output / "documents.jsonl", records)
+        documents = read_documents(paths, section.include)
+        write_jsonl(output / "documents.jsonl", (asdict(document) for document in documents))
 
     return Stage(
         "documents",
         run,
         parameters={"include": list(section.include)},
-        sources={identity: file_hash(path) for identity, path in files.items()},
+        sources={identity: file_hash(path) for identity, path in files},
     )
 
 

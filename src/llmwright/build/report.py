@@ -52,7 +52,7 @@ def render_report(
         intervals=figures.intervals(within_one) if within_one else "",
         curve=_curve(stages),
         times=figures.stage_times(list(stages), [result.seconds for result in stages.values()]),
-        misses=[r for r in _records(stages, "retrieval") if not r["found"]][:_SHOWN],
+        misses=[r for r in _records(stages, "retrieval") if None in r["found_at"]][:_SHOWN],
         good=ranked[: min(_SHOWN, half)],
         bad=list(reversed(ranked[half:]))[:_SHOWN],
         unscored=[record for record in answers if record["token_f1"] is None],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def build(
     gates = check_gates(recipe.gates, scores)
     passed = all(result.passed for result in gates)
     folder = out if passed else out.with_name(out.name + "-failed")
+    if passed:
+        shutil.rmtree(out.with_name(out.name + "-failed"), ignore_errors=True)
     report = render_report(recipe, models, results, scores, gates)
     return write_release(folder, recipe, models, results, scores, gates, report)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -17,7 +18,7 @@ seed = 0
 
 [documents]
 # Files and folders: Markdown, text, HTML, PDF, DOCX, JSONL of {{"id", "text"}}.
-paths = ["{documents}"]
+paths = [{documents}]
 
 [model]
 # A local folder or GGUF file, hf:owner/name, pypi:name, or http://host/v1#model.
@@ -68,7 +69,7 @@ def write_starter(folder: Path, documents: Path | None = None) -> list[Path]:
     elif not (folder / "documents").exists():
         written.append(folder / "documents" / "start-here.md")
     name = re.sub(r"[^a-z0-9._-]+", "-", folder.resolve().name.lower()).strip("-._") or "assistant"
-    texts = [_RECIPE.format(name=name[:64], documents=shown), _DOCUMENT]
+    texts = [_RECIPE.format(name=name[:64], documents=json.dumps(shown, ensure_ascii=False)), _DOCUMENT]
     for path, text in zip(written, texts, strict=False):
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmwright.data.documents import DEFAULT_INCLUDE, read_documents
+    from llmwright.data.documents import DEFAULT_INCLUDE, find_documents, read_documents
     from llmwright.data.language import detect_language, scripts
     from llmwright.data.records import Question, read_examples, read_questions
 
@@ -17,6 +17,7 @@ _HOMES = {
     "DEFAULT_INCLUDE": "documents",
     "Question": "records",
     "detect_language": "language",
+    "find_documents": "documents",
     "read_documents": "documents",
     "read_examples": "records",
     "read_questions": "records",
@@ -27,6 +28,7 @@ __all__ = [
     "DEFAULT_INCLUDE",
     "Question",
     "detect_language",
+    "find_documents",
     "read_documents",
     "read_examples",
     "read_questions",

@@ -47,7 +47,7 @@ def read_documents(
     Raises ``InputError`` where a path does not exist, nothing is found, a file cannot be read,
     or two documents get one id.
     """
-    files = _find(paths, include or DEFAULT_INCLUDE)
+    files = find_documents(paths, include)
     origin: dict[str, str] = {}  # where each id was seen first
     with progress("reading documents", total=len(files), unit="files") as advance:
         for identity, path in files:
@@ -69,8 +69,14 @@ def read_documents(
             advance(1)
 
 
-def _find(paths: Sequence[Path], include: Sequence[str]) -> list[tuple[str, Path]]:
-    """Ids with their files, in the order of ``paths`` and sorted within a folder."""
+def find_documents(
+    paths: Sequence[Path], include: Sequence[str] = DEFAULT_INCLUDE
+) -> list[tuple[str, Path]]:
+    """The files that ``read_documents`` would read, with their ids, in its order. Reads none.
+
+    Raises ``InputError`` where a path does not exist or nothing is found.
+    """
+    include = include or DEFAULT_INCLUDE
     patterns = [_pattern(glob) for glob in include]
     found: dict[tuple[str, Path], Path] = {}  # the same file given twice counts once
     for path in paths:

@@ -30,7 +30,8 @@ _MAY_FOLLOW: dict[Role, tuple[Role | None, ...]] = {
 class Question:
     """A question with its answer and the places that hold it.
 
-    ``relevant`` names documents (``"document_id"``) or sections (``"document_id#anchor"``).
+    ``relevant`` names documents (``"document_id"``) or sections (``"document_id#anchor"``); with
+    none, the question measures answers but not retrieval.
     ``split`` says whether it may be used for tuning or is kept for evaluation.
     """
 
@@ -178,6 +179,8 @@ def _identity(record: dict[str, Any], where: str) -> str:
 
 
 def _relevant(value: object, where: str) -> tuple[str, ...]:
+    if value is None:  # answers can be scored without knowing where they stand
+        return ()
     if (
         not isinstance(value, list)
         or not value

@@ -1,0 +1,166 @@
+"""The stage contract on small stages: reuse, early cut-off, resume, damage, locks."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmwright.build import Stage, run_stages
+from llmwright.core import ConfigurationError
+
+
+class Recorder:
+    """Counts runs, and makes stages whose text depends on parameters and inputs."""
+
+    def __init__(self):
+        self.ran = []
+
+    def stage(self, name, reads=(), text=None, **kwargs):
+        def run(output: Path, inputs):
+            self.ran.append(name)
+            read = "".join((folder / "out.txt").read_text() for folder in inputs.values())
+            (output / "out.txt").write_text(text if text is not None else f"{name}({read})")
+
+        return Stage(name, run, reads=tuple(reads), **kwargs)
+
+    def ran_in(self, stages, workspace):
+        self.ran.clear()
+        results = run_stages(stages, workspace)
+        return list(self.ran), {name: result.digest for name, result in results.items()}
+
+
+def test_a_stage_that_stands_is_not_run_again(tmp_path):
+    recorder = Recorder()
+    stages = [recorder.stage("a"), recorder.stage("b", ["a"])]
+    first, digests = recorder.ran_in(stages, tmp_path)
+    assert first == ["a", "b"]
+    assert recorder.ran_in(stages, tmp_path) == ([], digests)
+    text = (next(tmp_path.glob("b-*")) / "output" / "out.txt").read_text()
+    assert text == "b(a())"
+
+
+@pytest.mark.parametrize(
+    "change", [{"version": 2}, {"parameters": {"x": 1}}, {"sources": {"file": "hash"}}]
+)
+def test_whatever_decides_the_output_decides_the_key(tmp_path, change):
+    recorder = Recorder()
+    recorder.ran_in([recorder.stage("a")], tmp_path)
+    assert recorder.ran_in([recorder.stage("a", **change)], tmp_path)[0] == ["a"]
+
+
+def test_a_change_that_alters_nothing_reruns_nothing_below(tmp_path):
+    recorder = Recorder()
+    recorder.ran_in([recorder.stage("a", text="same"), recorder.stage("b", ["a"])], tmp_path)
+    again = [recorder.stage("a", text="same", version=2), recorder.stage("b", ["a"])]
+    assert recorder.ran_in(again, tmp_path)[0] == ["a"]
+    other = [recorder.stage("a", text="other", version=3), recorder.stage("b", ["a"])]
+    assert recorder.ran_in(other, tmp_path)[0] == ["a", "b"]
+
+
+def test_a_damaged_result_is_made_anew(tmp_path):
+    recorder = Recorder()
+    stages = [recorder.stage("a")]
+    _, digests = recorder.ran_in(stages, tmp_path)
+    folder = next(tmp_path.glob("a-*"))
+    (folder / "output" / "out.txt").write_text("tampered")
+    assert recorder.ran_in(stages, tmp_path) == (["a"], digests)
+    (folder / "stage.json").write_text("{")
+    assert recorder.ran_in(stages, tmp_path) == (["a"], digests)
+
+
+def test_going_back_one_change_is_free_and_older_results_go(tmp_path):
+    recorder = Recorder()
+    for version in (1, 2, 3):
+        recorder.ran_in([recorder.stage("a", version=version)], tmp_path)
+    assert len(list(tmp_path.glob("a-*"))) == 2
+    assert recorder.ran_in([recorder.stage("a", version=2)], tmp_path)[0] == []
+    assert recorder.ran_in([recorder.stage("a", version=1)], tmp_path)[0] == ["a"]
+
+
+def test_one_name_that_begins_another_is_not_pruned_with_it(tmp_path):
+    recorder = Recorder()
+    stages = [recorder.stage("a"), recorder.stage("a-b")]
+    for version in (1, 2, 3):
+        recorder.ran_in([recorder.stage("a", version=version), stages[1]], tmp_path)
+    assert recorder.ran_in([stages[1]], tmp_path)[0] == []
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+def test_what_a_failed_stage_left(tmp_path, resumable):
+    seen = []
+
+    def run(output: Path, inputs):
+        seen.append(sorted(path.name for path in output.iterdir()))
+        (output / "half").write_text("done so far")
+        if len(seen) == 1:
+            raise RuntimeError("the first try fails")
+
+    stage = Stage("a", run, resumable=resumable)
+    with pytest.raises(RuntimeError):
+        run_stages([stage], tmp_path)
+    run_stages([stage], tmp_path)
+    assert seen == [[], ["half"] if resumable else []]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_two_builds_in_one_place_are_refused(tmp_path):
+    def run(output: Path, inputs):
+        with pytest.raises(ConfigurationError, match="another build is at work"):
+            run_stages([], tmp_path)
+
+    run_stages([Stage("a", run)], tmp_path)
+    run_stages([], tmp_path)  # and the lock is free again
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from llmwright.build import Stage, run_stages
+
+def make(name, reads):
+    def run(output, inputs):
+        for step in range(5):
+            print(f"{name} {step}", flush=True)
+            sys.stdin.readline()  # the parent decides whether this goes on
+            (output / f"{step}.txt").write_text(f"{name} {step} {len(inputs)}")
+    return Stage(name, run, reads=reads, resumable=name == "b")
+
+stages = [make("a", ()), make("b", ("a",)), make("c", ("b",))]
+for result in run_stages(stages, Path(sys.argv[1])).values():
+    print("digest", result.digest, flush=True)
+"""
+
+
+def run_killed(workspace, kill_at=None):
+    """Run the three stages; kill -9 at the given line. Returns the lines printed."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(workspace)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    lines = []
+    for line in child.stdout:
+        lines.append(line.strip())
+        if len(lines) == kill_at:
+            os.kill(child.pid, signal.SIGKILL)
+            break
+        if not line.startswith("digest"):
+            child.stdin.write("\n")
+            child.stdin.flush()
+    child.wait()
+    return lines
+
+
+def test_killed_at_any_moment_the_end_is_the_same(tmp_path):
+    whole = run_killed(tmp_path / "whole")
+    digests = [line for line in whole if line.startswith("digest")]
+    assert len(whole) == 18
+    for moment in (1, 3, 6, 8, 11, 15):
+        workspace = tmp_path / str(moment)
+        before = run_killed(workspace, kill_at=moment)
+        after = run_killed(workspace)
+        assert [line for line in after if line.startswith("digest")] == digests
+        finished = {name for name in "abc" if f"{name} 4" in before[:-1] and before[-1] != f"{name} 4"}
+        assert not [line for line in after if line[0] in finished and line[1] == " "]
