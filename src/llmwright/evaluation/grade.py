@@ -1,0 +1,89 @@
+"""Score answers that are already written, by this project or by any other program.
+
+A record is ``{"id", "answer", "gold"}``. ``gold`` (or ``reference``, or ``references``) is a text
+or a list of texts of which the best counts; ``sources``, optional, is a list of texts or of
+objects with a ``text``, which ``[1]``, ``[2]``, ... in the answer refer to. Every other field is
+kept as it is. The figures are those of ``answers``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from llmwright.core import InputError
+from llmwright.evaluation.answers import FIGURES, AnswerReport, score_answer, score_records
+
+_GOLD = ("gold", "reference", "references")
+
+
+def grade_answers(records: Iterable[Mapping[str, Any]], *, seed: int = 0) -> AnswerReport:
+    """Grade each record. An answer of null (the model failed) is unscored.
+
+    Raises ``InputError`` naming the record, counted from 1, whose field is missing or wrong.
+    """
+    graded = []
+    for number, record in enumerate(records, start=1):
+        where = f"record {number}" + (f" (id {record['id']!r})" if "id" in record else "")
+        answer, gold, sources = (
+            _answer(record, where),
+            _gold(record, where),
+            _sources(record, where),
+        )
+        figures: dict[str, float | None] = dict.fromkeys(FIGURES)
+        if answer is not None:
+            figures = score_answer(answer, gold, sources)
+        graded.append({**record, **figures})
+    return AnswerReport(score_records(graded, seed), graded)
+
+
+def _answer(record: Mapping[str, Any], where: str) -> str | None:
+    if "answer" not in record:
+        raise InputError(
+            "the field 'answer' is missing", where=where, fix="fields needed: answer, gold"
+        )
+    answer = record["answer"]
+    if answer is not None and not isinstance(answer, str):
+        raise InputError(
+            f"the field 'answer' is a {type(answer).__name__}",
+            where=where,
+            fix="it must be a text, or null where the model failed",
+        )
+    return answer
+
+
+def _gold(record: Mapping[str, Any], where: str) -> str | list[str] | None:
+    name = next((name for name in _GOLD if name in record), None)
+    if name is None:
+        if record.get("sources"):
+            return None  # groundedness alone
+        raise InputError(
+            "there is neither a reference answer nor a source to grade against",
+            where=where,
+            fix=f"add one of {', '.join(_GOLD)}, or sources",
+        )
+    gold = record[name]
+    if gold is None or isinstance(gold, str):
+        return gold
+    if isinstance(gold, list) and all(isinstance(g, str) for g in gold):
+        return gold
+    raise InputError(
+        f"the field {name!r} is neither a text nor a list of texts",
+        where=where,
+        fix="give the reference answer, or a list of equally right ones",
+    )
+
+
+def _sources(record: Mapping[str, Any], where: str) -> list[str]:
+    sources = record.get("sources") or []
+    texts = [
+        source.get("text") if isinstance(source, dict) else source
+        for source in (sources if isinstance(sources, list) else [sources])
+    ]
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError(
+            "the field 'sources' is not a list of passages",
+            where=where,
+            fix='give a list of texts, or of objects with a "text"',
+        )
+    return [text for text in texts if isinstance(text, str)]
