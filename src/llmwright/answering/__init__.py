@@ -1,0 +1,42 @@
+"""The cited answer as a `ChatModel`: retrieve, arrange the context, prompt, generate, cite.
+
+This room knows neither how passages are found nor how text is generated: it is given a search
+function and a model, and adds the rules by which the one feeds the other.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmwright.answering.answerer import NO_ANSWER, CitedAnswerer, Search
+    from llmwright.answering.citing import CitationStream, cited_numbers
+    from llmwright.answering.support import THRESHOLD, Support
+
+_HOMES = {
+    "NO_ANSWER": "answerer",
+    "CitedAnswerer": "answerer",
+    "Search": "answerer",
+    "CitationStream": "citing",
+    "cited_numbers": "citing",
+    "THRESHOLD": "support",
+    "Support": "support",
+}
+
+__all__ = [
+    "NO_ANSWER",
+    "THRESHOLD",
+    "CitationStream",
+    "CitedAnswerer",
+    "Search",
+    "Support",
+    "cited_numbers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Fetched when first used: a gateway that only reads citations needs no stemmer.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
