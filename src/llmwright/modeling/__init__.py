@@ -4,13 +4,34 @@ Finding files (``resolve``) is cheap; everything that needs PyTorch is imported 
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmwright.modeling.sources import ModelFiles, resolve
 
-_LAZY: dict[str, str] = {}
+if TYPE_CHECKING:
+    from llmwright.modeling.cache import KVCache
+    from llmwright.modeling.config import ModelConfig
+    from llmwright.modeling.decoder import Attention, Decoder, causal_attention, random_decoder
 
-__all__ = ["ModelFiles", "resolve"]
+_LAZY = {
+    "Attention": "decoder",
+    "Decoder": "decoder",
+    "KVCache": "cache",
+    "ModelConfig": "config",
+    "causal_attention": "decoder",
+    "random_decoder": "decoder",
+}
+
+__all__ = [
+    "Attention",
+    "Decoder",
+    "KVCache",
+    "ModelConfig",
+    "ModelFiles",
+    "causal_attention",
+    "random_decoder",
+    "resolve",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,170 @@
+"""The shape of a decoder: read from a Hugging Face config.json or from GGUF metadata.
+
+The names are those of Hugging Face's ``LlamaConfig``, so that ``to_dict`` is a config.json which
+transformers, vLLM and llama.cpp's converter read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llmwright.core import ModelSourceError
+
+_HERE = "this engine runs the Llama family with plain rotary embedding"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A decoder of the Llama family (Touvron et al., 2023, arXiv 2302.13971)."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int = 2048
+    rope_theta: float = 10_000.0
+    rms_norm_eps: float = 1e-5
+    tie_word_embeddings: bool = True
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ModelSourceError(
+                f"{self.num_attention_heads} query heads cannot share "
+                f"{self.num_key_value_heads} key-value heads evenly",
+                where="model configuration",
+                fix="the first number must be a multiple of the second",
+            )
+        if self.head_dim % 2:
+            raise ModelSourceError(
+                f"the head dimension {self.head_dim} is odd",
+                where="model configuration",
+                fix="rotary embedding turns pairs of dimensions, so it must be even",
+            )
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        hidden, head = self.hidden_size, self.head_dim
+        q, kv = self.num_attention_heads * head, self.num_key_value_heads * head
+        layer = 2 * hidden * (q + kv) + 3 * hidden * self.intermediate_size + 2 * hidden
+        layer += (q + 2 * kv + hidden) * self.attention_bias
+        layer += (2 * self.intermediate_size + hidden) * self.mlp_bias
+        embeddings = (1 if self.tie_word_embeddings else 2) * self.vocab_size * hidden
+        return self.num_hidden_layers * layer + embeddings + hidden
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of a Hugging Face config.json."""
+        return {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_act": "silu",
+            **asdict(self),
+        }
+
+    @classmethod
+    def from_hf(cls, raw: Mapping[str, Any], where: str) -> ModelConfig:
+        """Read a config.json. Raises ``ModelSourceError`` for what this decoder cannot run."""
+        kind = raw.get("model_type")
+        if kind != "llama":
+            raise ModelSourceError(f"the architecture is {kind!r}", where=where, fix=_HERE)
+        rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+        scaling = rope.get("rope_type", rope.get("type", "default"))
+        activation = raw.get("hidden_act", "silu")
+        for what, value, only in (
+            ("rotary scaling", scaling, "default"),
+            ("activation", activation, "silu"),
+        ):
+            if value != only:
+                raise ModelSourceError(f"the {what} is {value!r}", where=where, fix=_HERE)
+        try:
+            heads = int(raw["num_attention_heads"])
+            hidden = int(raw["hidden_size"])
+            return cls(
+                vocab_size=int(raw["vocab_size"]),
+                hidden_size=hidden,
+                intermediate_size=int(raw["intermediate_size"]),
+                num_hidden_layers=int(raw["num_hidden_layers"]),
+                num_attention_heads=heads,
+                num_key_value_heads=int(raw.get("num_key_value_heads") or heads),
+                head_dim=int(raw.get("head_dim") or hidden // heads),
+                max_position_embeddings=int(raw.get("max_position_embeddings", 2048)),
+                rope_theta=float(rope.get("rope_theta") or raw.get("rope_theta") or 10_000.0),
+                rms_norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
+                tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
+                attention_bias=bool(raw.get("attention_bias", False)),
+                mlp_bias=bool(raw.get("mlp_bias", False)),
+                bos_token_id=_first(raw.get("bos_token_id")),
+                eos_token_id=_first(raw.get("eos_token_id")),
+            )
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise _incomplete(error, where) from error
+
+    @classmethod
+    def from_gguf(
+        cls, metadata: Mapping[str, Any], *, tied: bool, vocab_size: int, where: str
+    ) -> ModelConfig:
+        """Read GGUF metadata; what it leaves to the tensors comes as arguments: whether there
+        is an output matrix of its own, and how many rows the embedding has."""
+        kind = metadata.get("general.architecture")
+        if kind != "llama":
+            raise ModelSourceError(f"the architecture is {kind!r}", where=where, fix=_HERE)
+        scaling = metadata.get("llama.rope.scaling.type", "none")
+        experts = metadata.get("llama.expert_count", 0)
+        for what, value, only in (("rotary scaling", scaling, "none"), ("experts", experts, 0)):
+            if value != only:
+                raise ModelSourceError(f"it has {what} ({value!r})", where=where, fix=_HERE)
+        try:
+            heads = int(metadata["llama.attention.head_count"])
+            hidden = int(metadata["llama.embedding_length"])
+            head_dim = int(metadata.get("llama.attention.key_length", hidden // heads))
+            config = cls(
+                vocab_size=vocab_size,
+                hidden_size=hidden,
+                intermediate_size=int(metadata["llama.feed_forward_length"]),
+                num_hidden_layers=int(metadata["llama.block_count"]),
+                num_attention_heads=heads,
+                num_key_value_heads=int(metadata.get("llama.attention.head_count_kv", heads)),
+                head_dim=head_dim,
+                max_position_embeddings=int(metadata.get("llama.context_length", 2048)),
+                # Stored in 32 bits: 1e-5 comes back as 9.99999975e-06.
+                rope_theta=_short(metadata.get("llama.rope.freq_base", 10_000.0)),
+                rms_norm_eps=_short(metadata["llama.attention.layer_norm_rms_epsilon"]),
+                tie_word_embeddings=tied,
+                bos_token_id=_first(metadata.get("tokenizer.ggml.bos_token_id")),
+                eos_token_id=_first(metadata.get("tokenizer.ggml.eos_token_id")),
+            )
+            turned = int(metadata.get("llama.rope.dimension_count", head_dim))
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise _incomplete(error, where) from error
+        if turned != head_dim:
+            raise ModelSourceError(
+                f"only {turned} of {head_dim} head dimensions are rotated", where=where, fix=_HERE
+            )
+        return config
+
+
+def _incomplete(error: Exception, where: str) -> ModelSourceError:
+    what = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
+    return ModelSourceError(
+        f"the model configuration is broken: {what}", where=where, fix="fetch the model again"
+    )
+
+
+def _short(value: float) -> float:
+    """The shortest decimal that the 32-bit float stands for."""
+    return float(f"{float(value):.7g}")
+
+
+def _first(value: Any) -> int | None:
+    if isinstance(value, list):
+        value = value[0] if value else None
+    return None if value is None else int(value)
