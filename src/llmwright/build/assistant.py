@@ -24,6 +24,7 @@ from llmwright.core import (
 
 if TYPE_CHECKING:
     from llmwright.modeling import Model
+    from llmwright.providers import LocalModel, RemoteModel
     from llmwright.retrieval import Index
 
 
@@ -66,7 +67,7 @@ class Models:
             merge_adapter(model.decoder, adapter)
         return model
 
-    def open_chat(self, adapter: Path | None = None) -> ChatModel:
+    def open_chat(self, adapter: Path | None = None) -> LocalModel | RemoteModel:
         from llmwright.providers import open_chat_model
 
         return open_chat_model(self.chat, adapter=adapter, dtype=self.dtype)
@@ -82,12 +83,14 @@ def _fingerprint(source: str) -> str:
 
 @dataclass(frozen=True)
 class Assistant:
-    """A guarded, cited answerer with its parts at hand. Is a `ChatModel`."""
+    """A guarded, cited answerer with its parts at hand. Is a `ChatModel`. ``hash`` says which
+    release it was opened from."""
 
     name: str
+    hash: str
     index: Index
     embedder: Embedder
-    chat: ChatModel
+    chat: LocalModel | RemoteModel
     guarded: ChatModel
 
     @classmethod
@@ -98,6 +101,7 @@ class Assistant:
         index_folder: Path,
         adapter: Path | None,
         behaviour: Mapping[str, Any],
+        release_hash: str = "",
     ) -> Assistant:
         """Put the parts together. ``behaviour`` is what `pipeline.behaviour` says of a recipe."""
         from llmwright.answering import CitedAnswerer
@@ -115,7 +119,7 @@ class Assistant:
             no_answer=behaviour["no_answer"],
         )
         guarded = GuardedModel(answerer, Policy.model_validate(behaviour["guards"]))
-        return cls(name, index, embedder, chat, guarded)
+        return cls(name, release_hash, index, embedder, chat, guarded)
 
     async def complete(
         self, messages: Sequence[Message], params: SamplingParams | None = None
@@ -127,8 +131,6 @@ class Assistant:
     ) -> AsyncIterator[Delta]:
         return self.guarded.stream(messages, params)
 
-    def close(self) -> None:
-        """Stop the local model's worker, where there is one."""
-        close = getattr(self.chat, "close", None)
-        if close is not None:
-            close()
+    async def aclose(self) -> None:
+        """Stop the local model's worker, or close the connections to a remote one."""
+        await self.chat.aclose()

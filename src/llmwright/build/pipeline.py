@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmwright.build.assistant import Assistant, Models
 from llmwright.build.recipe import Recipe
@@ -36,6 +37,9 @@ from llmwright.core import (
     write_jsonl,
 )
 from llmwright.data import Question, find_documents, read_documents, read_examples, read_questions
+
+if TYPE_CHECKING:
+    from llmwright.evaluation import AnswerReport
 
 _UPSERT = 256  # documents embedded and committed at a time: what a kill can cost
 
@@ -288,27 +292,29 @@ def _answers(recipe: Recipe, models: Models, questions: list[Question]) -> Stage
     tuned = recipe.adapt.method != "none"
 
     def run(output: Path, inputs: Mapping[str, Path]) -> None:
-        from llmwright.evaluation import evaluate_answers
+        async def ask() -> AnswerReport:
+            from llmwright.evaluation import evaluate_answers
 
-        assistant = Assistant.assemble(
-            recipe.project.name,
-            models,
-            inputs["index"] / "index",
-            inputs["adapter"] / "adapter" if tuned else None,
-            behaviour(recipe),
-        )
-        try:
-            report = asyncio.run(
-                evaluate_answers(
+            assistant = Assistant.assemble(
+                recipe.project.name,
+                models,
+                inputs["index"] / "index",
+                inputs["adapter"] / "adapter" if tuned else None,
+                behaviour(recipe),
+            )
+            async with aclosing(assistant):
+                # One at a time: how requests share a batch moves the last bits of the logits,
+                # and the same recipe must give the same answers.
+                return await evaluate_answers(
                     assistant,
                     questions,
                     params=SamplingParams(max_tokens=recipe.evaluation.max_tokens),
                     records_path=output / "records.jsonl",
+                    concurrency=1,
                     seed=recipe.project.seed,
                 )
-            )
-        finally:
-            assistant.close()
+
+        report = asyncio.run(ask())
         write_scores(output, report.scores)
 
     return Stage(

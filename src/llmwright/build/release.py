@@ -209,4 +209,5 @@ def open_release(folder: Path) -> Assistant:
         folder / "index",
         adapter if adapter.is_dir() else None,
         acts,
+        manifest["hash"],
     )

@@ -69,7 +69,10 @@ def write_starter(folder: Path, documents: Path | None = None) -> list[Path]:
     elif not (folder / "documents").exists():
         written.append(folder / "documents" / "start-here.md")
     name = re.sub(r"[^a-z0-9._-]+", "-", folder.resolve().name.lower()).strip("-._") or "assistant"
-    texts = [_RECIPE.format(name=name[:64], documents=json.dumps(shown, ensure_ascii=False)), _DOCUMENT]
+    texts = [
+        _RECIPE.format(name=name[:64], documents=json.dumps(shown, ensure_ascii=False)),
+        _DOCUMENT,
+    ]
     for path, text in zip(written, texts, strict=False):
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from llmwright.cli.output import json_option, print_json, shorten
+from llmwright.cli.output import hit_record, json_option, print_answer, print_json
 from llmwright.core import (
     ChatModel,
     Completion,
@@ -22,9 +22,6 @@ from llmwright.core import (
     read_jsonl,
     write_jsonl,
 )
-
-if TYPE_CHECKING:
-    from llmwright.build import Assistant
 
 
 @click.command(name="ask")
@@ -53,56 +50,59 @@ def command(
       llmwright ask examples/handbook/release "What does alpha do in LoRA?"
       llmwright ask examples/handbook/release --questions Q.jsonl --out A.jsonl
     """
-    if (question is None) == (questions is None):
+    if (question is None) == (questions is None) or (questions is None) != (out is None):
         raise click.UsageError("give one QUESTION, or --questions FILE with --out FILE")
-    if questions is not None and out is None:
-        raise click.UsageError("--questions needs --out FILE for the answers")
     params = SamplingParams(max_tokens=max_tokens)
     if questions is not None and out is not None:
         records = read_jsonl(questions, {"question": str})
-        with opened(release) as assistant:
-            answers = asyncio.run(_ask_all(assistant, records, params))
+        answers = asyncio.run(_ask_all(release, records, params))
         write_jsonl(out, answers)
-        click.echo(f"wrote {len(answers)} answers to {out}", err=True)
+        failed = sum("error" in answer for answer in answers)
+        said = f", {failed} of them errors" if failed else ""
+        click.echo(f"wrote {len(answers)} answers to {out}{said}", err=True)
         return
     if question is None or not question.strip():
         raise InputError("the question is empty", fix="ask something")
-    with opened(release) as assistant:
-        if as_json:
-            completion = asyncio.run(assistant.complete([Message("user", question)], params))
-            print_json(answer_record(question, completion))
-        else:
-            asyncio.run(print_answer(assistant, [Message("user", question)], params))
+    asyncio.run(_ask(release, question, params, as_json))
 
 
-@contextmanager
-def opened(release: Path) -> Iterator[Assistant]:
-    """A release that is closed at the end."""
+async def _ask(release: Path, question: str, params: SamplingParams, as_json: bool) -> None:
     from llmwright.build import open_release
 
-    assistant = open_release(release)
+    async with aclosing(open_release(release)) as assistant:
+        if as_json:
+            completion = await assistant.complete([Message("user", question)], params)
+            print_json(_record(question, completion))
+        else:
+            await print_answer(assistant, [Message("user", question)], params)
+
+
+async def _ask_all(
+    release: Path, records: Sequence[dict[str, Any]], params: SamplingParams
+) -> list[dict[str, Any]]:
+    """Answer every record, in its order. An error of one is written down and stops none."""
+    from llmwright.build import open_release
+
+    async with aclosing(open_release(release)) as assistant:
+        with progress("answering", len(records), "questions") as advance:
+
+            async def one(record: dict[str, Any]) -> dict[str, Any]:
+                kept = {"id": record["id"]} if "id" in record else {}
+                answer = await _answer(assistant, record["question"], params)
+                advance(1)
+                return {**kept, **answer}
+
+            return await asyncio.gather(*(one(record) for record in records))
+
+
+async def _answer(model: ChatModel, question: str, params: SamplingParams) -> dict[str, Any]:
     try:
-        yield assistant
-    finally:
-        assistant.close()
+        return _record(question, await model.complete([Message("user", question)], params))
+    except LLMwrightError as error:
+        return {"question": question, "error": str(error)}
 
 
-async def print_answer(
-    model: ChatModel, messages: Sequence[Message], params: SamplingParams
-) -> Completion:
-    """Print an answer as it comes, then its sources. Returns the whole of it."""
-    completion = Completion("")
-    async for delta in model.stream(messages, params):
-        click.echo(delta.text, nl=False)
-        completion = delta.completion or completion
-    click.echo()
-    for number, hit in enumerate(completion.sources, start=1):
-        place = " · ".join(filter(None, (hit.chunk.document_id, hit.chunk.heading)))
-        click.secho(f"  [{number}] {shorten(place, 74)}", dim=True)
-    return completion
-
-
-def answer_record(question: str, completion: Completion) -> dict[str, Any]:
+def _record(question: str, completion: Completion) -> dict[str, Any]:
     return {
         "question": question,
         "answer": completion.text,
@@ -112,35 +112,7 @@ def answer_record(question: str, completion: Completion) -> dict[str, Any]:
             "completion_tokens": completion.usage.completion_tokens,
         },
         "sources": [
-            {
-                "number": number,
-                "document_id": hit.chunk.document_id,
-                "heading": hit.chunk.heading,
-                "start": hit.chunk.start,
-                "end": hit.chunk.end,
-                "text": hit.chunk.text,
-                "score": hit.score,
-            }
+            {"number": number, **hit_record(hit)}
             for number, hit in enumerate(completion.sources, start=1)
         ],
     }
-
-
-async def _ask_all(
-    model: ChatModel, records: Sequence[dict[str, Any]], params: SamplingParams
-) -> list[dict[str, Any]]:
-    """Answer every record, in its order. An error of one is written down and stops none."""
-    with progress("answering", len(records), "questions") as advance:
-
-        async def one(record: dict[str, Any]) -> dict[str, Any]:
-            kept = {"id": record["id"]} if "id" in record else {}
-            question = record["question"]
-            try:
-                completion = await model.complete([Message("user", question)], params)
-            except LLMwrightError as error:
-                return {**kept, "question": question, "error": str(error)}
-            finally:
-                advance(1)
-            return {**kept, **answer_record(question, completion)}
-
-        return await asyncio.gather(*(one(record) for record in records))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from llmwright.cli.ask import print_answer
+from llmwright.cli.output import print_answer
 from llmwright.core import LLMwrightError, Message, SamplingParams
 
 
@@ -17,7 +17,9 @@ from llmwright.core import LLMwrightError, Message, SamplingParams
 @click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0, 2))
 @click.option("--seed", type=int, help="Repeat the same choices.")
 def command(target: str, max_tokens: int, temperature: float, seed: int | None) -> None:
-    """Talk to TARGET, a release folder or a model source. An empty line or Ctrl-D ends it.
+    """Talk to TARGET, a release folder or a model source.
+
+    An empty line or Ctrl-D ends it; Ctrl-C stops an answer.
 
     \b
     Example:
@@ -27,30 +29,30 @@ def command(target: str, max_tokens: int, temperature: float, seed: int | None) 
     from llmwright.build import open_release
     from llmwright.providers import open_chat_model
 
-    is_release = (Path(target) / "manifest.json").is_file()
-    model = open_release(Path(target)) if is_release else open_chat_model(target)
+    folder = Path(target)
+    is_release = (folder / "manifest.json").is_file()
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
     history: list[Message] = []
-    try:
-        while (question := _prompt()) is not None:
-            history.append(Message("user", question))
-            try:
-                completion = asyncio.run(print_answer(model, history, params))
-            except LLMwrightError as error:  # the conversation goes on
-                click.echo(f"error: {error}", err=True)
-                history.pop()
-            else:
-                history.append(Message("assistant", completion.text))
-    finally:
-        close = getattr(model, "close", None)
-        if close is not None:
-            close()
+    with asyncio.Runner() as runner:
+        model = open_release(folder) if is_release else open_chat_model(target)
+        try:
+            while question := _ask_user():
+                asked = [*history, Message("user", question)]
+                try:
+                    completion = runner.run(print_answer(model, asked, params))
+                except KeyboardInterrupt:
+                    click.echo(" (stopped)")
+                except LLMwrightError as error:  # the conversation goes on
+                    click.echo(f"error: {error}", err=True)
+                else:
+                    history = [*asked, Message("assistant", completion.text)]
+        finally:
+            runner.run(model.aclose())
 
 
-def _prompt() -> str | None:
+def _ask_user() -> str:
     try:
-        line = input("\nyou> ").strip()
+        return input("\nyou> ").strip()
     except EOFError:
         click.echo()
-        return None
-    return line or None
+        return ""

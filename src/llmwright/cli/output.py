@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from llmwright.core import Hit, Score
+from llmwright.core import ChatModel, Completion, Hit, Message, SamplingParams, Score, closing
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -75,3 +75,23 @@ def shorten(text: str, width: int) -> str:
     """One line of at most ``width`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+async def print_answer(
+    model: ChatModel, messages: Sequence[Message], params: SamplingParams
+) -> Completion:
+    """Print an answer as it comes, then its sources. Returns the whole of it."""
+    completion = Completion("")
+    async with closing(model.stream(messages, params)) as stream:
+        async for delta in stream:
+            click.echo(delta.text, nl=False)
+            completion = delta.completion or completion
+    click.echo()
+    for number, hit in enumerate(completion.sources, start=1):
+        click.secho(f"  [{number}] {shorten(place(hit), 74)}", dim=True)
+    return completion
+
+
+def place(hit: Hit) -> str:
+    """Where a hit stands, for people."""
+    return " · ".join(filter(None, (hit.chunk.document_id, hit.chunk.heading)))

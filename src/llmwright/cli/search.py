@@ -1,0 +1,118 @@
+"""`llmwright search`: one query, or a file of them, against an index or a release."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from llmwright.cli.output import hit_record, json_option, place, print_json, shorten
+from llmwright.core import InputError, atomic_write, read_jsonl
+
+if TYPE_CHECKING:
+    from llmwright.retrieval import Index
+
+Mode = Literal["hybrid", "lexical", "dense"]
+
+
+@click.command(name="search")
+@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("query", required=False)
+@click.option("--queries", type=click.Path(path_type=Path), help='JSONL of {"id", "text"}.')
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "lexical", "dense"]),
+    default="hybrid",
+    show_default=True,
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "trec"]),
+    default="jsonl",
+    show_default=True,
+    help="Of the batch: passages, or a TREC run of documents.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Of the batch. [default: printed]")
+@json_option
+def command(
+    index: Path,
+    query: str | None,
+    queries: Path | None,
+    top: int,
+    mode: Mode,
+    form: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Search INDEX (an index folder or a release) for QUERY.
+
+    \b
+    Example:
+      llmwright search my-index "how is alpha scaled" --top 3
+      llmwright search my-index --queries Q.jsonl --top 100 --format trec --out run.txt
+    """
+    if (query is None) == (queries is None):
+        raise click.UsageError("give one QUERY, or --queries FILE")
+    from llmwright.retrieval import Index
+
+    opened = Index.open(index / "index" if (index / "manifest.json").is_file() else index)
+    if queries is None:
+        _one(opened, query or "", top, mode, as_json)
+        return
+    lines = _batch(opened, _read(queries), top, mode, form)
+    if out is None:
+        for line in lines:
+            click.echo(line)
+        return
+    with atomic_write(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def _one(index: Index, query: str, top: int, mode: Mode, as_json: bool) -> None:
+    hits = index.search(query, top, mode=mode)
+    if as_json:
+        print_json([hit_record(hit) for hit in hits])
+        return
+    for number, hit in enumerate(hits, start=1):
+        found = ", ".join(f"{name} rank {rank}" for name, rank in hit.ranks.items())
+        click.secho(f"{number}. {place(hit)}", bold=True)
+        click.secho(f"   {hit.score:.4f}  {found}", dim=True)
+        click.echo(f"   {shorten(hit.chunk.text, 150)}")
+    if not hits:
+        click.echo("nothing found", err=True)
+
+
+def _read(path: Path) -> list[tuple[str, str]]:
+    """Queries with their ids. ``query`` and ``question`` are understood as names of the text."""
+    pairs = []
+    for number, record in enumerate(read_jsonl(path), start=1):
+        text = next((record[k] for k in ("text", "query", "question") if k in record), None)
+        if not isinstance(record.get("id"), str | int) or not isinstance(text, str):
+            raise InputError(
+                "needs an id and a text",
+                where=f"{path}, record {number}",
+                fix='write {"id": ..., "text": ...}',
+            )
+        pairs.append((str(record["id"]), text))
+    return pairs
+
+
+def _batch(
+    index: Index, queries: Sequence[tuple[str, str]], top: int, mode: Mode, form: str
+) -> Iterator[str]:
+    from llmwright.retrieval import search_documents, trec_lines
+
+    ids = [identity for identity, _ in queries]
+    texts = [text for _, text in queries]
+    if form == "trec":
+        for identity, ranking in zip(ids, search_documents(index, texts, top, mode), strict=True):
+            yield from trec_lines(identity, ranking)
+        return
+    for identity, hits in zip(ids, index.search_many(texts, top, mode=mode), strict=True):
+        record: dict[str, Any] = {"id": identity, "hits": [hit_record(hit) for hit in hits]}
+        yield json.dumps(record, ensure_ascii=False)
