@@ -1,0 +1,39 @@
+"""``POST /v1/chat/completions``: whole or streamed."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from llmwright.core import SamplingParams
+from llmwright.gateway.hangup import while_connected
+from llmwright.gateway.served import Served, read_request
+from llmwright.gateway.streaming import EventStream
+from llmwright.gateway.wire import ChatRequest, completion_body
+
+
+async def chat_completions(request: Request) -> Response:
+    """Answer a conversation. A model's attribute ``params``, where it has one, holds its
+    defaults for what the client leaves open."""
+    asked = await read_request(request, ChatRequest)
+    model = Served.of(request).chat_model(asked.model)
+    asked.check()
+    messages = asked.conversation()
+    defaults = getattr(model, "params", None)
+    params = asked.sampling(defaults if isinstance(defaults, SamplingParams) else SamplingParams())
+    answer_id = f"chatcmpl-{uuid.uuid4().hex}"
+    created = int(time.time())
+    if asked.stream:
+        return EventStream(
+            model.stream(messages, params),
+            answer_id=answer_id,
+            created=created,
+            model=asked.model,
+            include_usage=asked.stream_options is not None and asked.stream_options.include_usage,
+            request_id=request.state.request_id,
+        )
+    completion = await while_connected(request.receive, model.complete(messages, params))
+    return JSONResponse(completion_body(answer_id, created, asked.model, completion))

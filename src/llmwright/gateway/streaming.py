@@ -1,0 +1,110 @@
+"""A streamed answer as server-sent events.
+
+The first piece is waited for before the status is sent, so a request that the model refuses gets
+a status that says so. What fails later becomes a last event with the error, and no ``[DONE]``.
+One task reads the model's stream from beginning to end, since generators may hold time-outs and
+task groups that must be left by the task that entered them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llmwright.core import Completion, Delta, UpstreamError, closing
+from llmwright.gateway.errors import error_of
+from llmwright.gateway.hangup import while_connected
+from llmwright.gateway.wire import DONE, event, source_bodies, usage_body
+
+
+class EventStream(Response):
+    """Sends ``deltas`` as chunks; closes them when the client hangs up.
+
+    With ``include_usage`` a chunk with the usage and no choice comes last, as OpenAI sends it.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        deltas: AsyncIterator[Delta],
+        *,
+        answer_id: str,
+        created: int,
+        model: str,
+        include_usage: bool,
+        request_id: str,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self._deltas = deltas
+        self._frame: dict[str, Any] = {
+            "id": answer_id,
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": model,
+        }
+        self._include_usage = include_usage
+        self._request_id = request_id
+        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await while_connected(receive, self._send_all(send))
+
+    async def _send_all(self, send: Send) -> None:
+        started = False
+        try:
+            async with closing(self._events()) as events:
+                async for chunk in events:
+                    if not started:
+                        started = True
+                        await send(self._start())
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except Exception as error:
+            if not started:
+                raise  # a status can still tell it
+            _, body, _ = error_of(error, self._request_id)
+            await send({"type": "http.response.body", "body": event(body), "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _start(self) -> dict[str, Any]:
+        return {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        role: dict[str, str] = {"role": "assistant"}
+        completion: Completion | None = None
+        async with closing(self._deltas) as deltas:
+            async for delta in deltas:
+                completion = delta.completion
+                if delta.text:
+                    yield self._chunk({**role, "content": delta.text})
+                    role = {}
+        if completion is None:
+            raise UpstreamError("the answer broke off", where=self._frame["model"])
+        if role:  # an empty answer is an answer too
+            yield self._chunk({**role, "content": ""})
+        yield self._chunk({}, completion)
+        if self._include_usage:
+            yield event({**self._frame, "choices": [], "usage": usage_body(completion.usage)})
+        yield DONE
+
+    def _chunk(self, delta: dict[str, str], completion: Completion | None = None) -> bytes:
+        choice = {
+            "index": 0,
+            "delta": delta,
+            "logprobs": None,
+            "finish_reason": completion.finish_reason if completion else None,
+        }
+        body: dict[str, Any] = {**self._frame, "choices": [choice]}
+        if self._include_usage:
+            body["usage"] = None
+        if completion is not None:
+            body["sources"] = source_bodies(completion)
+        return event(body)
