@@ -19,7 +19,7 @@ async def chat_completions(request: Request) -> Response:
     """Answer a conversation. A model's attribute ``params``, where it has one, holds its
     defaults for what the client leaves open."""
     asked = await read_request(request, ChatRequest)
-    model = Served.of(request).chat_model(asked.model)
+    name, model = Served.of(request).chat_model(asked.model)
     asked.check()
     messages = asked.conversation()
     defaults = getattr(model, "params", None)
@@ -31,9 +31,9 @@ async def chat_completions(request: Request) -> Response:
             model.stream(messages, params),
             answer_id=answer_id,
             created=created,
-            model=asked.model,
+            model=name,
             include_usage=asked.stream_options is not None and asked.stream_options.include_usage,
             request_id=request.state.request_id,
         )
     completion = await while_connected(request.receive, model.complete(messages, params))
-    return JSONResponse(completion_body(answer_id, created, asked.model, completion))
+    return JSONResponse(completion_body(answer_id, created, name, completion))

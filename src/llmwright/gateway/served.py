@@ -37,8 +37,15 @@ class Served:
         served: Served = request.app.state.served
         return served
 
-    def chat_model(self, name: str) -> ChatModel:
-        return _find(self.models, name, "chat model")
+    def chat_model(self, name: str | None) -> tuple[str, ChatModel]:
+        """The model of that name; where one alone is served it need not be named."""
+        if name is None:
+            if len(self.models) != 1:
+                offered = ", ".join(map(repr, self.models)) or "none"
+                message = f"'model' is missing; this server has: {offered}."
+                raise ApiError(400, message, param="model", code="model_missing")
+            (name,) = self.models
+        return name, _find(self.models, name, "chat model")
 
     def embedder(self, name: str) -> Embedder:
         return _find(self.embedders, name, "embedding model")

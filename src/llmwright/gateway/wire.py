@@ -82,7 +82,7 @@ class ChatRequest(BaseModel):
 
     model_config = _STRICT
 
-    model: str
+    model: str | None = None
     messages: list[ChatMessage] = Field(min_length=1)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
@@ -105,19 +105,11 @@ class ChatRequest(BaseModel):
             if value is None or name not in _UNSUPPORTED or value in _UNSUPPORTED[name]:
                 continue
             neutral = " or ".join(json.dumps(value) for value in _UNSUPPORTED[name])
-            way_out = f"leave it out{f' or set it to {neutral}' if neutral else ''}"
-            raise ApiError(
-                400,
-                f"'{name}' is not supported; {way_out}.",
-                param=name,
-                code="unsupported_parameter",
-            )
+            raise _unsupported(name, f"leave it out{f' or set it to {neutral}' if neutral else ''}")
         for at, message in enumerate(self.messages):
             if (message.model_extra or {}).get("tool_calls"):
                 where = f"messages[{at}].tool_calls"
-                raise ApiError(
-                    400, "Tool calls are not supported.", param=where, code="unsupported_parameter"
-                )
+                raise _unsupported(where, "leave it out")
         if self.stream_options is not None and not self.stream:
             raise ApiError(400, "'stream_options' needs 'stream': true.", param="stream_options")
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
@@ -173,6 +165,11 @@ class EmbeddingRequest(BaseModel):
         if any(isinstance(text, int | list) for text in texts):
             raise ValueError("token ids are not supported; send the texts themselves")
         return texts
+
+
+def _unsupported(param: str, way_out: str) -> ApiError:
+    message = f"'{param}' is not supported; {way_out}."
+    return ApiError(400, message, param=param, code="unsupported_parameter")
 
 
 Asked = TypeVar("Asked", ChatRequest, EmbeddingRequest)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from llmwright.core import ConfigurationError
+from llmwright.gateway import bind, create_app, serve
+from llmwright.providers import ScriptedModel
+
+
+def app(api_key: str = ""):  # type: ignore[no-untyped-def]
+    return create_app({"m": ScriptedModel(lambda messages: "x")}, api_key=api_key)
+
+
+def test_without_a_key_only_this_machine_is_served() -> None:
+    for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
+        with pytest.raises(ConfigurationError, match="no API key is set"):
+            serve(app(), host=host)
+
+
+def test_a_port_in_use_is_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError) as error:
+            serve(app(), port=port)
+    assert str(error.value) == (
+        f"127.0.0.1:{port}: the port is in use; "
+        "stop the program that holds it, or choose another with --port."
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "told"),
+    [
+        ("127.0.0.1", 70000, "70000 is not a port"),
+        ("no such host", 8000, "this host is not known"),
+        ("192.0.2.1", 0, "this machine does not have that address"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_told(host: str, port: int, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        bind(host, port)
+
+
+def test_there_must_be_a_model() -> None:
+    with pytest.raises(ConfigurationError, match="no model to serve"):
+        create_app({})
+
+
+PROGRAM = """
+import asyncio, sys
+from llmwright.core import Delta
+from llmwright.gateway import create_app, serve
+
+class Endless:
+    name = "m"
+    async def complete(self, messages, params=None):
+        await asyncio.Event().wait()
+    async def stream(self, messages, params=None):
+        try:
+            while True:
+                await asyncio.sleep(0.01)
+                yield Delta("word ")
+        finally:
+            print("let go", flush=True)
+
+import llmwright.gateway.serving as serving
+serving.GRACE_SECONDS = 0
+serve(create_app({"m": Endless()}), port=0, ready=lambda url: print(url, flush=True))
+print("served", flush=True)
+"""
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_ctrl_c_ends_the_server_without_a_traceback(busy: bool) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert httpx.get(f"{url}/models").json()["data"][0]["id"] == "m"
+        if busy:
+            body = {"messages": [{"role": "user", "content": "q"}], "stream": True}
+            with httpx.stream("POST", f"{url}/chat/completions", json=body, timeout=60) as answer:
+                lines = answer.iter_lines()
+                next(lines)
+                process.send_signal(signal.SIGINT)
+                with pytest.raises(httpx.RemoteProtocolError):
+                    list(lines)
+        else:
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert out.splitlines() == (["let go"] if busy else []) + ["served"]
+    assert "Traceback" not in err
