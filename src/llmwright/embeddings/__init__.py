@@ -1,0 +1,45 @@
+"""Texts to unit vectors: our own BERT encoder, any sentence-transformers model, an endpoint.
+
+``load_embedder`` names any of them by a source string; all are ``core.Embedder``s. Names are
+fetched when first used, so that importing this room does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmwright.embeddings.bert import BertConfig, BertEncoder, load_bert
+    from llmwright.embeddings.encoder import BertEmbedder
+    from llmwright.embeddings.load import FingerprintedEmbedder, load_embedder
+    from llmwright.embeddings.remote import RemoteEmbedder
+    from llmwright.embeddings.sentence import SentenceTransformerEmbedder
+
+_HOMES = {
+    "BertConfig": "bert",
+    "BertEmbedder": "encoder",
+    "BertEncoder": "bert",
+    "FingerprintedEmbedder": "load",
+    "RemoteEmbedder": "remote",
+    "SentenceTransformerEmbedder": "sentence",
+    "load_bert": "bert",
+    "load_embedder": "load",
+}
+
+__all__ = [
+    "BertConfig",
+    "BertEmbedder",
+    "BertEncoder",
+    "FingerprintedEmbedder",
+    "RemoteEmbedder",
+    "SentenceTransformerEmbedder",
+    "load_bert",
+    "load_embedder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

