@@ -9,28 +9,39 @@ from typing import TYPE_CHECKING, Any
 from llmwright.modeling.sources import ModelFiles, resolve
 
 if TYPE_CHECKING:
+    from llmwright.modeling.adapter import merge_adapter
     from llmwright.modeling.cache import KVCache
+    from llmwright.modeling.checkpoint import save_checkpoint
     from llmwright.modeling.config import ModelConfig
     from llmwright.modeling.decoder import Attention, Decoder, causal_attention, random_decoder
+    from llmwright.modeling.model import Model, load_model
 
 _LAZY = {
     "Attention": "decoder",
     "Decoder": "decoder",
     "KVCache": "cache",
+    "Model": "model",
     "ModelConfig": "config",
     "causal_attention": "decoder",
+    "load_model": "model",
+    "merge_adapter": "adapter",
     "random_decoder": "decoder",
+    "save_checkpoint": "checkpoint",
 }
 
 __all__ = [
     "Attention",
     "Decoder",
     "KVCache",
+    "Model",
     "ModelConfig",
     "ModelFiles",
     "causal_attention",
+    "load_model",
+    "merge_adapter",
     "random_decoder",
     "resolve",
+    "save_checkpoint",
 ]
 
 
