@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from llmwright.answering import CitedAnswerer
 from llmwright.core import Chunk, Completion, Delta, Hit, Message, SamplingParams
 from llmwright.gateway import create_app
-from llmwright.gateway.hangup import ClientGoneError, while_connected
+from llmwright.gateway.hangup import ClientGoneError, Shutdown, ShutdownError, while_connected
 
 Start = Callable[[Starlette], Any]
 HIT = Hit(Chunk("c", "d", "text", 0, 4), 1.0)
@@ -140,9 +140,9 @@ def test_work_for_one_who_stays_is_returned_and_its_errors_raised() -> None:
     async def wrong() -> int:
         raise KeyError("x")
 
-    assert asyncio.run(while_connected(connected(), right())) == 3
+    assert asyncio.run(while_connected(connected(), right(), Shutdown())) == 3
     with pytest.raises(KeyError):
-        asyncio.run(while_connected(connected(), wrong()))
+        asyncio.run(while_connected(connected(), wrong(), Shutdown()))
 
 
 def test_work_for_one_who_left_is_over_when_the_call_returns() -> None:
@@ -160,31 +160,36 @@ def test_work_for_one_who_left_is_over_when_the_call_returns() -> None:
 
     async def main() -> None:
         with pytest.raises(ClientGoneError):
-            await while_connected(gone, work())
+            await while_connected(gone, work(), Shutdown())
         log.append("returned")
 
     asyncio.run(main())
     assert log == ["let go", "returned"]
 
 
-def test_a_shutdown_leaves_nothing_running() -> None:
+@pytest.mark.parametrize("how", ["cancelled", "shut down", "shut down before"])
+def test_a_shutdown_leaves_nothing_running(how: str) -> None:
     log: list[str] = []
 
     async def work() -> None:
         try:
-            log.append("began")
             await asyncio.Event().wait()
         finally:
             log.append("let go")
 
     async def main() -> int:
-        task = asyncio.create_task(while_connected(connected(), work()))
-        while not log:
+        shutdown = Shutdown()
+        if how == "shut down before":
+            shutdown.begin()
+        task = asyncio.create_task(while_connected(connected(), work(), shutdown))
+        for _ in range(3):  # let the work begin
             await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        if how == "cancelled":
+            task.cancel()
+        shutdown.begin()
+        with pytest.raises(asyncio.CancelledError if how == "cancelled" else ShutdownError):
             await task
         return len(asyncio.all_tasks())
 
     assert asyncio.run(main()) == 1
-    assert log == ["began", "let go"]
+    assert log == ["let go"]

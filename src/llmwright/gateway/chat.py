@@ -19,7 +19,8 @@ async def chat_completions(request: Request) -> Response:
     """Answer a conversation. A model's attribute ``params``, where it has one, holds its
     defaults for what the client leaves open."""
     asked = await read_request(request, ChatRequest)
-    name, model = Served.of(request).chat_model(asked.model)
+    served = Served.of(request)
+    name, model = served.chat_model(asked.model)
     asked.check()
     messages = asked.conversation()
     defaults = getattr(model, "params", None)
@@ -34,6 +35,8 @@ async def chat_completions(request: Request) -> Response:
             model=name,
             include_usage=asked.stream_options is not None and asked.stream_options.include_usage,
             request_id=request.state.request_id,
+            shutdown=served.shutdown,
         )
-    completion = await while_connected(request.receive, model.complete(messages, params))
+    work = model.complete(messages, params)
+    completion = await while_connected(request.receive, work, served.shutdown)
     return JSONResponse(completion_body(answer_id, created, name, completion))

@@ -34,7 +34,7 @@ async def embeddings(request: Request) -> Response:
         async with served.lock(asked.model):
             return await asyncio.to_thread(_embedded, embedder, asked)
 
-    body = await while_connected(request.receive, work())
+    body = await while_connected(request.receive, work(), served.shutdown)
     return Response(body, media_type="application/json")
 
 

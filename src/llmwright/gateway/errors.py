@@ -6,6 +6,7 @@
 |---|---|---|
 | the request: `ApiError`, other `LLMwrightError` | its own, 400 | invalid_request_error |
 | `CapacityError` | 429, with Retry-After | rate_limit_error |
+| the server goes down | 503 | server_error |
 | `UpstreamError` | 502 | upstream_error |
 | anything else | 500, nothing told but the request's id | server_error |
 """
@@ -21,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from llmwright.core import CapacityError, LLMwrightError, UpstreamError
+from llmwright.gateway.hangup import ShutdownError
 
 logger = logging.getLogger("llmwright.gateway")
 
@@ -58,6 +60,8 @@ def error_of(error: Exception, request_id: str) -> tuple[int, dict[str, Any], di
     if isinstance(error, UpstreamError):
         logger.warning("request %s: %s", request_id, error)
         return 502, _body(str(error), "upstream_error", None, "upstream"), {}
+    if isinstance(error, ShutdownError):
+        return 503, _body("The server is shutting down.", "server_error", None, "shutdown"), {}
     if isinstance(error, LLMwrightError):
         return 400, _body(str(error), "invalid_request_error", None, None), {}
     logger.error("request %s failed", request_id, exc_info=error)

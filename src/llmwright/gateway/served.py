@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from llmwright.core import ChatModel, Embedder
 from llmwright.gateway.errors import ApiError
+from llmwright.gateway.hangup import Shutdown
 from llmwright.gateway.wire import Asked, parse
 
 T = TypeVar("T")
@@ -23,13 +24,14 @@ _DRAINED = 16 << 20
 
 @dataclass(frozen=True)
 class Served:
-    """The models by name. ``locks`` lets one batch at a time into each embedder: it uses all
-    processors by itself."""
+    """The models by name. ``shutdown`` stops all that is being answered; ``locks`` lets one batch
+    at a time into each embedder, which uses all processors by itself."""
 
     models: Mapping[str, ChatModel]
     embedders: Mapping[str, Embedder]
     max_body_bytes: int
     created: int
+    shutdown: Shutdown = field(default_factory=Shutdown)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     @staticmethod

@@ -7,15 +7,18 @@ network is everyone's model.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
 
 from llmwright.core import ConfigurationError
+from llmwright.gateway.hangup import Shutdown
 
 GRACE_SECONDS = 5
 """How long answers being written may go on after Ctrl-C."""
@@ -45,20 +48,39 @@ def serve(
             bound_host, bound_port = listener.getsockname()[:2]
             shown = f"[{bound_host}]" if ":" in bound_host else bound_host
             ready(f"http://{shown}:{bound_port}/v1")
-        server = uvicorn.Server(
+        server = _Server(
+            app.state.served.shutdown,
             uvicorn.Config(
                 app,
                 log_level="warning",
                 access_log=False,
                 lifespan="off",
                 server_header=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
+                timeout_graceful_shutdown=GRACE_SECONDS + 5,
+            ),
         )
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:
             return  # uvicorn raises it again after its own shutdown; it has done its work
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, but what is still being answered after the grace is told so and ends by itself,
+    where uvicorn would cancel it with a traceback a request."""
+
+    def __init__(self, stopping: Shutdown, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._stopping.begin)
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:  # asked twice: no grace
+            self._stopping.begin()
+        super().handle_exit(sig, frame)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from llmwright.core import Completion, Delta, UpstreamError, closing
 from llmwright.gateway.errors import error_of
-from llmwright.gateway.hangup import while_connected
+from llmwright.gateway.hangup import ClientGoneError, Shutdown, while_connected
 from llmwright.gateway.wire import DONE, event, source_bodies, usage_body
 
 
@@ -37,6 +37,7 @@ class EventStream(Response):
         model: str,
         include_usage: bool,
         request_id: str,
+        shutdown: Shutdown,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -49,26 +50,29 @@ class EventStream(Response):
         }
         self._include_usage = include_usage
         self._request_id = request_id
+        self._shutdown = shutdown
+        self._started = False
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await while_connected(receive, self._send_all(send))
-
-    async def _send_all(self, send: Send) -> None:
-        started = False
         try:
-            async with closing(self._events()) as events:
-                async for chunk in events:
-                    if not started:
-                        started = True
-                        await send(self._start())
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await while_connected(receive, self._send_all(send), self._shutdown)
+        except ClientGoneError:
+            raise
         except Exception as error:
-            if not started:
+            if not self._started:
                 raise  # a status can still tell it
             _, body, _ = error_of(error, self._request_id)
             await send({"type": "http.response.body", "body": event(body), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_all(self, send: Send) -> None:
+        async with closing(self._events()) as events:
+            async for chunk in events:
+                if not self._started:
+                    self._started = True
+                    await send(self._start())
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     def _start(self) -> dict[str, Any]:
         return {
