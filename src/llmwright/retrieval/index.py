@@ -1,0 +1,402 @@
+"""A searchable folder of documents: what is public of the store, the retrievers and the fusion.
+
+Adding documents embeds and analyses only what changed; BM25's statistics are recounted from
+stored term hashes. Any number of processes may have the folder open for reading while one
+writes; each sees the state it opened (see ``store`` for how).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from llmwright.core import (
+    Chunk,
+    ConfigurationError,
+    Document,
+    Embedder,
+    Hit,
+    InputError,
+    Section,
+    canonical_json,
+    content_hash,
+)
+from llmwright.retrieval.chunking import DEFAULT_OVERLAP, DEFAULT_SIZE
+from llmwright.retrieval.dense import ANN_FROM
+from llmwright.retrieval.indexing import prepare
+from llmwright.retrieval.lexical import K1, B
+from llmwright.retrieval.searching import Searcher
+from llmwright.retrieval.store import (
+    Snapshot,
+    State,
+    Transaction,
+    create_store,
+    read_columns,
+    read_state,
+    to_json,
+    writer_lock,
+)
+
+Mode = Literal["hybrid", "lexical", "dense"]
+Filter = Callable[[Chunk], bool] | Mapping[str, str]
+
+_CHUNK_COLUMNS = ("id", "document_id", "text", "start", "end", "heading", "language", "metadata")
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Ids of documents by what became of them. A document without text is ``skipped``; where
+    one of that id stood, it is also ``removed``."""
+
+    added: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+class Index:
+    """An open index. Use :meth:`create` or :meth:`open`.
+
+    An object sees the state it opened and its own changes; :meth:`refresh` takes up what others
+    wrote since. Searching from several threads is safe; changing is for one at a time.
+    """
+
+    def __init__(self, path: Path, embedder: Embedder | None) -> None:
+        self.path = path
+        self._given = embedder
+        self._take_up()
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        embedder: Embedder | str,
+        *,
+        chunk_size: int = DEFAULT_SIZE,
+        overlap: int = DEFAULT_OVERLAP,
+        ann_from: int = ANN_FROM,
+    ) -> Index:
+        """Make an empty index in a new folder.
+
+        ``embedder`` is an embedder or its source; sizes are in approximate tokens
+        (``chunk_document``); from ``ann_from`` rows on, dense search is approximate. Raises
+        ``InputError`` where files stand at ``path``.
+        """
+        path = Path(path)
+        if isinstance(embedder, str):
+            from llmwright.embeddings import load_embedder
+
+            embedder = load_embedder(embedder)
+        if chunk_size < 1 or not 0 <= overlap <= chunk_size // 2:
+            raise ConfigurationError(
+                f"chunk size {chunk_size} and overlap {overlap} do not go together",
+                where=str(path),
+                fix="give a size of 1 or more and an overlap of at most half of it",
+            )
+        known = embedder.languages
+        about = {
+            "source": str(getattr(embedder, "source", "")),
+            "name": embedder.name,
+            "dimension": embedder.dimension,
+            "languages": sorted(known) if known is not None else None,
+            "fingerprint": _fingerprint(embedder),
+        }
+        create_store(path, State(chunk_size, overlap, K1, B, ann_from, about))
+        return cls(path, embedder)
+
+    @classmethod
+    def open(cls, path: str | Path, embedder: Embedder | None = None) -> Index:
+        """Open an index, for reading until something is changed.
+
+        Without ``embedder``, the one the index was made with is loaded when first needed.
+        Raises ``InputError`` where ``path`` is no index, and ``ConfigurationError`` for another
+        embedder than the one its vectors came from.
+        """
+        index = cls(Path(path), embedder)
+        if embedder is not None:
+            index._check(embedder)
+        return index
+
+    def refresh(self) -> bool:
+        """Take up what other processes have committed; whether there was anything."""
+        if read_state(self.path) == self._snapshot.state:
+            return False
+        self._take_up()
+        return True
+
+    def upsert(self, documents: Iterable[Document]) -> Changes:
+        """Add documents, replace those whose id is known and whose content differs.
+
+        Unchanged documents cost a hash each. All become visible together. Raises ``InputError``
+        for two documents of one id and where the folder may not be written, ``CapacityError``
+        where another process is writing.
+        """
+        changes = Changes()
+        given = _distinct(documents)
+        with writer_lock(self.path):
+            transaction = Transaction(self.path)
+            stored = transaction.hashes()
+            changed: list[Document] = []
+            for document in given.values():
+                old = stored.get(document.id)
+                if not document.text.strip():
+                    changes.skipped.append(document.id)
+                    if old is not None:
+                        changes.removed.append(document.id)
+                elif old == _hash(document):
+                    changes.unchanged.append(document.id)
+                else:
+                    (changes.added if old is None else changes.updated).append(document.id)
+                    changed.append(document)
+            if changed or changes.removed:
+                state = transaction.state
+                embedder = self._embedder if changed else None
+                rows, chunks = prepare(changed, embedder, state)
+                for row, document in zip(rows, changed, strict=True):
+                    row["hash"] = _hash(document)
+                transaction.delete([*changes.updated, *changes.removed])
+                transaction.add(rows, chunks)
+                transaction.commit()
+        self._take_up()
+        return changes
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Remove documents; how many there were. Unknown ids are passed over."""
+        with writer_lock(self.path):
+            transaction = Transaction(self.path)
+            known = sorted(set(ids) & transaction.hashes().keys())
+            if known:
+                transaction.delete(known)
+                transaction.commit()
+        self._take_up()
+        return len(known)
+
+    def search(
+        self, query: str, top: int = 10, *, mode: Mode = "hybrid", filter: Filter | None = None
+    ) -> list[Hit]:
+        """The ``top`` best chunks for a query, best first.
+
+        ``hybrid`` fuses both retrievers by reciprocal rank; the embedder votes only in languages
+        it knows, so ``dense`` alone finds nothing in others. The score is the fused one, BM25's
+        or the cosine. ``filter`` is a function of the chunk, or values that its metadata (or its
+        ``document_id``, ``language``, ``heading``) must have. A query without a word to look for
+        finds nothing. Raises ``ConfigurationError`` for a mode or ``top`` that is not one.
+        """
+        return self.search_many([query], top, mode=mode, filter=filter)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str],
+        top: int = 10,
+        mode: Mode = "hybrid",
+        *,
+        filter: Filter | None = None,
+    ) -> list[list[Hit]]:
+        """:meth:`search` for many queries at once; they are embedded in one batch."""
+        if mode not in ("hybrid", "lexical", "dense"):
+            raise ConfigurationError(
+                f"{mode!r} is not a mode", where="search", fix="use hybrid, lexical or dense"
+            )
+        if top < 1:
+            raise ConfigurationError(f"top is {top}", where="search", fix="give 1 or more")
+        if not self._snapshot.state.chunks:
+            return [[] for _ in queries]
+        allowed = None
+        if filter is not None:
+            accepts = _matcher(filter)
+            allowed = [accepts(chunk) for chunk in self._all]
+        found = self._searcher.search(queries, top, mode, allowed, lambda: self._embedder)
+        return [self._hits(ranking) for ranking in found]
+
+    def documents(self) -> Iterator[Document]:
+        """All documents, in the order of their ids."""
+        rows = self._snapshot.documents.search().to_arrow().to_pylist()
+        for row in sorted(rows, key=lambda row: str(row["id"])):
+            yield _document(row)
+
+    def document(self, identity: str) -> Document:
+        """One document. Raises ``InputError`` where there is none of that id."""
+        quoted = identity.replace("'", "''")
+        found = self._snapshot.documents.search().where(f"id = '{quoted}'").to_list()
+        if not found:
+            raise InputError(
+                f"holds no document {identity!r}",
+                where=str(self.path),
+                fix="look at the ids it holds, or index that document",
+            )
+        return _document(found[0])
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All chunks, in the order of their ids."""
+        yield from self._all
+
+    def section_span(self, label: str) -> tuple[str, int, int]:
+        """What ``"lora.md"`` or ``"lora.md#rank"`` names: document id, start and end.
+
+        Raises ``InputError`` where there is no such document or section.
+        """
+        identity, _, anchor = label.partition("#")
+        if label in self._lengths:  # an id may hold a "#" itself
+            identity, anchor = label, ""
+        document = self.document(identity)
+        if not anchor:
+            return identity, 0, len(document.text)
+        for section in document.sections:
+            if section.anchor == anchor:
+                return identity, section.start, section.end
+        raise InputError(
+            f"has no section #{anchor}",
+            where=f"{self.path}, document {identity}",
+            fix=f"sections: {', '.join('#' + s.anchor for s in document.sections) or 'none'}",
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """Counts and settings, ready for JSON."""
+        state = self._snapshot.state
+        return {
+            "documents": state.documents,
+            "chunks": state.chunks,
+            "languages": dict(state.languages or {}),
+            "chunk_size": state.chunk_size,
+            "overlap": state.overlap,
+            "embedder": state.embedder["name"],
+            "approximate": state.ann,
+        }
+
+    def digest(self) -> str:
+        """SHA-256 over the content: documents, chunks, settings, vectors; not over how or in
+        what order they came or lie on disk.
+
+        Vectors are a function of the chunk and of the weights, exact but for the last bits,
+        which vary with the batch a text was embedded in. So where the embedder has a
+        fingerprint, that stands for them; their bytes are hashed where it has none.
+        """
+        state = self._snapshot.state
+        settings = {k: v for k, v in state.embedder.items() if k != "source"}
+        fields = [*_CHUNK_COLUMNS, "votes"]
+        if not state.embedder["fingerprint"]:
+            fields.append("vector")
+        records = self._snapshot.table(fields).to_pylist()
+        hashes = sorted(self._lengths.values())
+        parts = [state.chunk_size, state.overlap, state.k1, state.b, settings, hashes]
+        return content_hash(
+            "\n".join([canonical_json(parts), *(canonical_json(record) for record in records)])
+        )
+
+    def _take_up(self) -> None:
+        self._snapshot = Snapshot(self.path)
+        self._searcher = Searcher(self._snapshot)
+        for name in ("_all", "_lengths"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        embedder = self._given
+        if embedder is None:
+            source = self._snapshot.state.embedder["source"]
+            if not source:
+                raise ConfigurationError(
+                    "does not know where its embedder comes from",
+                    where=str(self.path),
+                    fix="open it with embedder=, or search with mode lexical",
+                )
+            from llmwright.embeddings import load_embedder
+
+            embedder = load_embedder(source)
+        self._check(embedder)
+        return embedder
+
+    def _check(self, embedder: Embedder) -> None:
+        about = self._snapshot.state.embedder
+        theirs = (_fingerprint(embedder), embedder.dimension)
+        if theirs != (about["fingerprint"], about["dimension"]):
+            raise ConfigurationError(
+                f"its vectors come from {about['name']} ({about['fingerprint'][:12]}), which is "
+                f"not the embedder given, {embedder.name} ({theirs[0][:12]})",
+                where=str(self.path),
+                fix="open it with the embedder it was made with, or index the documents again",
+            )
+
+    @cached_property
+    def _all(self) -> list[Chunk]:
+        return [_chunk(row) for row in self._snapshot.table(_CHUNK_COLUMNS).to_pylist()]
+
+    @cached_property
+    def _lengths(self) -> dict[str, str]:
+        found = read_columns(self._snapshot.documents, ["id", "hash"])
+        return dict(zip(found["id"].to_pylist(), found["hash"].to_pylist(), strict=True))
+
+    def _hits(self, ranking: Sequence[tuple[int, float, dict[str, int]]]) -> list[Hit]:
+        if not ranking:
+            return []
+        rows = self._snapshot.records([row for row, _, _ in ranking], _CHUNK_COLUMNS[1:])
+        ids = self._snapshot.ids
+        return [
+            Hit(_chunk({**record, "id": ids[row]}), score, ranks)
+            for record, (row, score, ranks) in zip(rows, ranking, strict=True)
+        ]
+
+
+def _fingerprint(embedder: Embedder) -> str:
+    return str(getattr(embedder, "fingerprint", ""))
+
+
+def _distinct(documents: Iterable[Document]) -> dict[str, Document]:
+    given: dict[str, Document] = {}
+    for document in documents:
+        if not document.id:
+            raise InputError(
+                "a document has an empty id", where=document.source, fix="give each its own id"
+            )
+        if document.id in given:
+            raise InputError(
+                f"two documents have the id {document.id!r}",
+                where=document.source,
+                fix="give each its own id",
+            )
+        given[document.id] = document
+    return given
+
+
+def _hash(document: Document) -> str:
+    return content_hash(asdict(document))
+
+
+def _matcher(filter: Filter) -> Callable[[Chunk], bool]:
+    if not isinstance(filter, Mapping):
+        return filter
+    wanted = dict(filter)
+    own = ("document_id", "language", "heading")
+
+    def accepts(chunk: Chunk) -> bool:
+        return all(
+            chunk.metadata.get(key, getattr(chunk, key) if key in own else None) == value
+            for key, value in wanted.items()
+        )
+
+    return accepts
+
+
+def _chunk(row: Mapping[str, Any]) -> Chunk:
+    values = {name: row[name] for name in _CHUNK_COLUMNS}
+    return Chunk(**{**values, "metadata": json.loads(row["metadata"])})
+
+
+def _document(row: Mapping[str, Any]) -> Document:
+    return Document(
+        id=row["id"],
+        text=row["text"],
+        title=row["title"],
+        source=row["source"],
+        language=row["language"],
+        sections=tuple(Section(**section) for section in json.loads(row["sections"])),
+        metadata=json.loads(row["metadata"]),
+    )
+
+
+__all__ = ["Changes", "Filter", "Index", "Mode", "to_json"]
