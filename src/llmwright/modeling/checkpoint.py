@@ -114,7 +114,7 @@ def load_gguf(header: GGUFHeader, dtype: torch.dtype) -> Decoder:
 
 
 def _gguf(header: GGUFHeader, config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
-    content = np.memmap(header.path, mode="r", dtype=np.uint8)
+    content = np.asarray(np.memmap(header.path, mode="r", dtype=np.uint8))
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     for tensor in header.tensors.values():
         match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", tensor.name)
@@ -139,7 +139,8 @@ def _dequantize(rows: np.ndarray, tensor: GGUFTensor, header: GGUFHeader) -> np.
             where=str(header.path),
             fix="use a file of type Q8_0, Q6_K, Q4_K, Q4_1, Q4_0, BF16, F16 or F32",
         ) from error
-    return np.array(values.reshape(tensor.shape), dtype=np.float32)  # off the mapped file
+    values = values.reshape(tensor.shape)
+    return values if values.flags.writeable else values.copy()  # off the mapped file
 
 
 def _neighbours_apart(rows: int, heads: int) -> np.ndarray:

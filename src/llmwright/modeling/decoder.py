@@ -115,7 +115,10 @@ class DecoderStack(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Without values, which ``random_decoder`` or a checkpoint gives: drawing normal ones
+        # costs time, and on the meta device an import of a second.
+        rows = torch.empty(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding.from_pretrained(rows, freeze=False)
         self.layers = nn.ModuleList(
             DecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
         )
@@ -139,7 +142,8 @@ class DecoderStack(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A causal language model of the Llama family."""
+    """A causal language model of the Llama family, its weights without meaningful values until
+    ``load_model`` or ``random_decoder`` gives them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
