@@ -187,7 +187,7 @@ def ask(upstream):
                         return [delta async for delta in model.stream(QUESTION, params)]
                     return await model.complete(QUESTION, params)
             finally:
-                await model.close()
+                await model.aclose()
 
         return asyncio.run(run())
 
@@ -318,7 +318,7 @@ def test_letting_go_of_a_stream_hangs_up(upstream):
         stream = model.stream(QUESTION)
         assert (await anext(stream)).text == "x"
         await stream.aclose()
-        await model.close()
+        await model.aclose()
 
     upstream.hung.clear()
     asyncio.run(run())
@@ -339,7 +339,7 @@ def test_cancelling_hangs_up(upstream):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await model.close()
+        await model.aclose()
 
     upstream.hung.clear()
     asyncio.run(run())

@@ -11,15 +11,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmwright.inference.generator import Generator, Stats, Token
+    from llmwright.inference.likelihood import Perplexity, perplexity, token_logprobs
+    from llmwright.inference.ragged import RaggedAttention, SequenceCache
     from llmwright.inference.sampling import logprob_of, next_token_distribution, sample
+    from llmwright.inference.stopping import StopFilter
 
 _HOMES = {
+    "Generator": "generator",
+    "Perplexity": "likelihood",
+    "RaggedAttention": "ragged",
+    "SequenceCache": "ragged",
+    "Stats": "generator",
+    "StopFilter": "stopping",
+    "Token": "generator",
     "logprob_of": "sampling",
     "next_token_distribution": "sampling",
+    "perplexity": "likelihood",
     "sample": "sampling",
+    "token_logprobs": "likelihood",
 }
 
-__all__ = ["logprob_of", "next_token_distribution", "sample"]
+__all__ = [
+    "Generator",
+    "Perplexity",
+    "RaggedAttention",
+    "SequenceCache",
+    "Stats",
+    "StopFilter",
+    "Token",
+    "logprob_of",
+    "next_token_distribution",
+    "perplexity",
+    "sample",
+    "token_logprobs",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,15 +10,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmwright.providers.batch import generate_many
+    from llmwright.providers.local import LocalModel
+    from llmwright.providers.open import open_chat_model
     from llmwright.providers.remote import RemoteModel
     from llmwright.providers.scripted import ScriptedModel
 
 _HOMES = {
+    "LocalModel": "local",
     "RemoteModel": "remote",
     "ScriptedModel": "scripted",
+    "generate_many": "batch",
+    "open_chat_model": "open",
 }
 
-__all__ = ["RemoteModel", "ScriptedModel"]
+__all__ = ["LocalModel", "RemoteModel", "ScriptedModel", "generate_many", "open_chat_model"]
 
 
 def __getattr__(name: str) -> Any:

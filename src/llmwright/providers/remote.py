@@ -20,7 +20,7 @@ import email.utils
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -104,10 +104,11 @@ class RemoteModel:
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncGenerator[Delta, None]:
         """The answer in pieces. Raises ``UpstreamError``, also when the stream breaks off."""
         texts: list[str] = []
-        usage, reason = Usage(), None
+        usage = Usage()
+        reason: FinishReason | None = None
         async with self._answered(self._body(messages, params, stream=True)) as response:
             try:
                 async for data in event_data(response.aiter_raw()):
@@ -130,7 +131,7 @@ class RemoteModel:
             raise self._broken(texts, "it ended without a finish_reason")
         yield Delta("", Completion("".join(texts), reason, usage))
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connections."""
         if self._client is not None and self._client[0] is asyncio.get_running_loop():
             await self._client[1].aclose()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 from llmwright.core import Completion, Delta, Message, SamplingParams, Usage
 
@@ -46,14 +47,15 @@ class ScriptedModel:
         self, messages: Sequence[Message], params: SamplingParams | None = None
     ) -> Completion:
         """The whole answer."""
-        async for delta in self.stream(messages, params):
-            if delta.completion is not None:
-                return delta.completion
+        async with aclosing(self.stream(messages, params)) as deltas:
+            async for delta in deltas:
+                if delta.completion is not None:
+                    return delta.completion
         raise AssertionError("a stream ends with its completion")
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncGenerator[Delta, None]:
         """The answer in pieces; other tasks run between them."""
         params = params or SamplingParams()
         self.calls.append(tuple(messages))
@@ -79,5 +81,5 @@ class ScriptedModel:
         finally:
             self.running -= 1
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Nothing to let go; here so that every model closes alike."""
