@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmwright.modeling.config import ModelConfig
     from llmwright.modeling.decoder import Attention, Decoder, causal_attention, random_decoder
     from llmwright.modeling.model import Model, load_model
+    from llmwright.modeling.wheels import cached_models
 
 _LAZY = {
     "Attention": "decoder",
@@ -22,6 +23,7 @@ _LAZY = {
     "KVCache": "cache",
     "Model": "model",
     "ModelConfig": "config",
+    "cached_models": "wheels",
     "causal_attention": "decoder",
     "load_model": "model",
     "merge_adapter": "adapter",
@@ -36,6 +38,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "ModelFiles",
+    "cached_models",
     "causal_attention",
     "load_model",
     "merge_adapter",

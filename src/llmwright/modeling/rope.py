@@ -21,28 +21,37 @@ class RotaryEmbedding(nn.Module):
         super().__init__()
         self.head_dim = head_dim
         self.theta = theta
-        self._cos = self._sin = torch.empty(0)
+        # One attribute for both, so that threads which share the model see a whole pair.
+        self._tables: tuple[Tensor, Tensor] | None = None
 
     def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """``positions`` [batch, time] -> cosines and signed sines [batch, 1, time, head_dim]."""
         longest = int(positions.max()) + 1 if positions.numel() else 0
+        tables = self._tables
         if (
-            longest > len(self._cos)
-            or self._cos.dtype != dtype
-            or self._cos.device != positions.device
+            tables is None
+            or longest > len(tables[0])
+            or tables[0].dtype != dtype
+            or tables[0].device != positions.device
         ):
-            self._build(max(longest, 2 * len(self._cos), 512), positions.device, dtype)
-        return self._cos[positions].unsqueeze(1), self._sin[positions].unsqueeze(1)
+            self._tables = tables = self._build(longest, positions.device, dtype)
+        cos, sin = tables
+        return cos[positions].unsqueeze(1), sin[positions].unsqueeze(1)
 
-    def _build(self, length: int, device: torch.device, dtype: torch.dtype) -> None:
+    @torch.inference_mode(False)  # a table made while generating must serve training as well
+    @torch.no_grad()
+    def _build(
+        self, longest: int, device: torch.device, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        length = max(512, 1 << (longest - 1).bit_length())
         # Angles in float32: bfloat16 could not tell position 257 from 258.
         pair = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=device)
         frequencies = self.theta ** (-pair / self.head_dim)  # [head_dim / 2]
         places = torch.arange(length, dtype=torch.float32, device=device)
         angles = torch.outer(places, frequencies)  # [length, head_dim / 2]
-        sin = angles.sin()
-        self._cos = torch.cat((angles.cos(), angles.cos()), dim=-1).to(dtype)
-        self._sin = torch.cat((-sin, sin), dim=-1).to(dtype)  # the sign of "rotate half"
+        cos, sin = angles.cos(), angles.sin()
+        # The minus sign of "rotate half" lies in the table.
+        return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

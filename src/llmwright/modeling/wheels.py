@@ -77,6 +77,18 @@ def resolve_wheel(source: str, requirement: str) -> ModelFiles:
     return _fetch(source, exact, folder)
 
 
+def cached_models() -> list[ModelFiles]:
+    """The models in the cache that came from wheels, by name and version."""
+    found = []
+    for note in sorted((settings().cache / "models" / "pypi").glob("*/*/source.json")):
+        name, version = note.parent.parent.name, note.parent.name
+        source = f"pypi:{name}" if PINNED.get(name) == version else f"pypi:{name}=={version}"
+        model = _cached(source, note.parent.parent, version)
+        if model is not None:
+            found.append(model)
+    return found
+
+
 def _cached(source: str, folder: Path, version: str | None) -> ModelFiles | None:
     """The cached model, or None where there is none or its files are not whole."""
     if version is not None:
