@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmwright.core import (
     ChatModel,
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from llmwright.retrieval import Index
 
 
+DType = Literal["auto", "float32", "bfloat16"]
+
+
 def is_remote(source: str) -> bool:
     """Whether a source string names an endpoint and no weights."""
     return source.startswith(("http://", "https://", "openai:"))
@@ -42,10 +45,10 @@ class Models:
     chat_fingerprint: str
     embedder_source: str
     embedder_fingerprint: str
-    dtype: str
+    dtype: DType
 
     @classmethod
-    def find(cls, chat: str, embedder: str, dtype: str = "auto") -> Models:
+    def find(cls, chat: str, embedder: str, dtype: DType = "auto") -> Models:
         """Resolve both sources, fetching what is not in the cache."""
         return cls(chat, _fingerprint(chat), embedder, _fingerprint(embedder), dtype)
 

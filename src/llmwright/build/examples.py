@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,30 +17,37 @@ import numpy as np
 from llmwright.core import Chunk, Example, Hit, Message, Score, progress
 from llmwright.data import Question
 from llmwright.prompting import cited_messages
-from llmwright.statistics import bootstrap_interval
+from llmwright.statistics import mean_score
 
 if TYPE_CHECKING:
     from llmwright.modeling import Model
     from llmwright.retrieval import Index
 
 
-def cited_example(
-    question: Question,
+def cited_examples(
+    questions: Sequence[Question],
     index: Index,
     *,
     mode: Literal["hybrid", "lexical", "dense"],
     top: int,
     system: str,
-) -> Example:
-    """The conversation a perfect assistant would have: the passages that retrieval finds, the
+) -> list[Example]:
+    """The conversations a perfect assistant would have: the passages that retrieval finds, the
     right one put in the last place where it was missed, and the answer citing it."""
-    hits = index.search(question.question, top, mode=mode)
+    found = index.search_many([question.question for question in questions], top, mode=mode)
+    return [
+        _example(question, hits, index, system)
+        for question, hits in zip(questions, found, strict=True)
+    ]
+
+
+def _example(question: Question, hits: list[Hit], index: Index, system: str) -> Example:
     answer = question.answer
     if question.relevant:
         right = _best_chunk(question, index)
         places = [place for place, hit in enumerate(hits) if hit.chunk.id == right.id]
         if not places:
-            hits = [*hits[: top - 1], Hit(right, 0.0)]
+            hits = [*hits[:-1], Hit(right, 0.0)]
             places = [len(hits) - 1]
         answer = f"{answer} [{places[0] + 1}]"
     prompt = cited_messages(question.question, hits, system)
@@ -58,20 +66,20 @@ def _best_chunk(question: Question, index: Index) -> Chunk:
 def answer_perplexity(name: str, model: Model, examples: Sequence[Example], seed: int) -> Score:
     """exp of the mean negative log-likelihood per answer token, given the prompt.
 
-    The interval resamples examples, not tokens: tokens of one answer are not independent.
+    Answers weigh the same whatever their length, and the interval resamples answers: the tokens
+    of one answer are not independent.
     """
     from llmwright.inference import token_logprobs
 
-    losses, counts = [], []
+    losses = []
     with progress(name.replace("_", " "), len(examples), "answers") as advance:
         for example in examples:
             token_ids, is_target = model.tokenizer.encode_chat_spans(example.messages)
-            logprobs = np.asarray(token_logprobs(model, token_ids))  # [time - 1], of token t + 1
-            mask = np.asarray(is_target[1:])
-            losses.append(-float(logprobs[mask].sum()))
-            counts.append(int(mask.sum()))
+            logprobs = token_logprobs(model, token_ids)  # [time - 1], of the tokens from the second
+            losses.append(-float(logprobs[np.asarray(is_target[1:])].mean()))
             advance(1)
-    mean = sum(losses) / sum(counts)
-    per_example = [loss / count for loss, count in zip(losses, counts, strict=True)]
-    low, high = bootstrap_interval(per_example, seed=seed)
-    return Score(name, math.exp(mean), math.exp(low), math.exp(high), len(examples))
+    loss = mean_score(name, losses, seed)
+    value, low, high = (
+        None if x is None else math.exp(x) for x in (loss.value, loss.low, loss.high)
+    )
+    return replace(loss, value=value, low=low, high=high)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmwright.core import Score
 
@@ -21,7 +21,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    style = {
+    style: Any = {
         "svg.fonttype": "none",  # text stays text: searchable, and in the page's font
         "svg.hashsalt": "llmwright",  # the same picture, the same bytes
         "font.size": 9,
@@ -65,13 +65,13 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> str:
 
 def intervals(scores: Sequence[Score]) -> str:
     """Scores between 0 and 1 as points with their 95% intervals."""
-    shown = [score for score in scores if score.value is not None]
+    shown = [(score, score.value) for score in scores if score.value is not None]
     figure, axes = _figure(6.4, 0.6 + 0.3 * len(shown))
-    for row, score in enumerate(reversed(shown)):
+    for row, (score, value) in enumerate(reversed(shown)):
         if score.low is not None and score.high is not None:
             axes.plot([score.low, score.high], [row, row], color=_ACCENT, linewidth=3, alpha=0.5)
-        axes.plot([score.value], [row], "o", color=_ACCENT, markersize=6)
-    axes.set_yticks(range(len(shown)), [score.name for score in reversed(shown)])
+        axes.plot([value], [row], "o", color=_ACCENT, markersize=6)
+    axes.set_yticks(range(len(shown)), [score.name for score, _ in reversed(shown)])
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.grid(axis="x", color=_INK, alpha=0.15)

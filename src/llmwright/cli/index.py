@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from llmwright.cli.output import json_option, print_json
+from llmwright.retrieval import DEFAULT_OVERLAP, DEFAULT_SIZE
 
 _UPSERT = 256  # documents committed at a time: what an interruption can cost
 
@@ -21,8 +22,18 @@ _UPSERT = 256  # documents committed at a time: what an interruption can cost
     show_default=True,
     help="Its source, for a new index.",
 )
-@click.option("--chunk-size", default=180, show_default=True, help="Words, for a new index.")
-@click.option("--overlap", default=30, show_default=True, help="Words, for a new index.")
+@click.option(
+    "--chunk-size",
+    default=DEFAULT_SIZE,
+    show_default=True,
+    help="Tokens, roughly, for a new index.",
+)
+@click.option(
+    "--overlap",
+    default=DEFAULT_OVERLAP,
+    show_default=True,
+    help="Tokens, roughly, for a new index.",
+)
 @click.option("--include", multiple=True, help="Only such files of a folder, e.g. '*.md'.")
 @click.option("--delete", multiple=True, metavar="ID", help="Remove a document.")
 @json_option

@@ -26,6 +26,7 @@ from llmwright.core.files import (
     write_jsonl,
 )
 from llmwright.core.hashing import canonical_json, content_hash, file_hash, tree_hash
+from llmwright.core.journal import Journal
 from llmwright.core.progress import progress
 from llmwright.core.settings import Settings, settings
 from llmwright.core.streams import closing
@@ -62,6 +63,7 @@ __all__ = [
     "GateError",
     "Hit",
     "InputError",
+    "Journal",
     "LLMwrightError",
     "Message",
     "MissingDependencyError",

@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from llmwright.core.settings import settings
 
-Advance = Callable[[int], None]
+
+class Advance(Protocol):
+    """Say that ``count`` more are done; ``note``, where given, stands beside the label."""
+
+    def __call__(self, count: int, note: str = "") -> None: ...
 
 
 @contextmanager
@@ -21,7 +26,7 @@ def progress(label: str, total: int | None = None, unit: str = "") -> Iterator[A
     ...     advance(10)
     """
     if not settings().progress:
-        yield lambda _: None
+        yield lambda count, note="": None
         return
     if sys.stderr.isatty():
         yield from _bar(label, total, unit)
@@ -52,14 +57,18 @@ def _bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
         console=Console(stderr=True),
     ) as bars:
         task = bars.add_task(label, total=total)
-        yield lambda count: bars.advance(task, count)
+
+        def advance(count: int, note: str = "") -> None:
+            bars.update(task, advance=count, description=f"{label} {note}".rstrip())
+
+        yield advance
 
 
 def _lines(label: str, total: int | None, unit: str) -> Iterator[Advance]:
     done, shown, began = 0, 0, time.monotonic()
     said = began
 
-    def advance(count: int) -> None:
+    def advance(count: int, note: str = "") -> None:
         nonlocal done, shown, said
         done += count
         now = time.monotonic()
@@ -67,6 +76,7 @@ def _lines(label: str, total: int | None, unit: str) -> Iterator[Advance]:
         if now - said >= 2.0 and (tenth > shown or not total):
             shown, said = tenth, now
             of = f"/{total}" if total else ""
-            print(f"  {label}: {done}{of} {unit} ({now - began:.0f} s)", file=sys.stderr)
+            after = f", {note}" if note else ""
+            print(f"  {label}: {done}{of} {unit} ({now - began:.0f} s){after}", file=sys.stderr)
 
     yield advance
