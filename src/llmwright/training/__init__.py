@@ -1,0 +1,46 @@
+"""Training: adapters, objectives and the loop that fits the one by the other.
+
+``LoraSettings`` is light; everything that needs PyTorch is imported when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from llmwright.training.config import LoraSettings
+
+if TYPE_CHECKING:
+    from llmwright.training.loop import Step, TrainingResult, train_lora
+    from llmwright.training.lora import add_lora, lora_parameters, remove_lora, save_adapter
+    from llmwright.training.objectives.logprobs import token_logprobs
+    from llmwright.training.objectives.sft import sft_loss
+
+_LAZY = {
+    "Step": "loop",
+    "TrainingResult": "loop",
+    "add_lora": "lora",
+    "lora_parameters": "lora",
+    "remove_lora": "lora",
+    "save_adapter": "lora",
+    "sft_loss": "objectives.sft",
+    "token_logprobs": "objectives.logprobs",
+    "train_lora": "loop",
+}
+
+__all__ = [
+    "LoraSettings",
+    "Step",
+    "TrainingResult",
+    "add_lora",
+    "lora_parameters",
+    "remove_lora",
+    "save_adapter",
+    "sft_loss",
+    "token_logprobs",
+    "train_lora",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"llmwright.training.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

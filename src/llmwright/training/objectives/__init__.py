@@ -1,0 +1,1 @@
+"""What is minimised: pure functions of log-probabilities, one objective a file."""
