@@ -19,6 +19,7 @@ from llmwright.core import (
     CapacityError,
     Chunk,
     Completion,
+    ContextLengthError,
     Delta,
     Embedder,
     Hit,
@@ -101,7 +102,8 @@ def server(start: Start, recording: Recording) -> Any:
     models = {
         "cited": cited,
         "org/echo": recording,
-        "full": Broken(CapacityError("every seat is taken")),
+        "full": Broken(CapacityError("every seat is taken", where="/secret")),
+        "long": Broken(ContextLengthError("9000 tokens", where="/secret", fix="shorten it")),
         "upstream": Broken(UpstreamError("no answer in 5 s")),
         "bad": Broken(InputError("too odd")),
         "bug": Broken(RuntimeError("secret /path/to/file")),
@@ -336,6 +338,10 @@ def test_failures_have_the_status_that_tells_what_to_do(client: Any, stream: boo
     full = fails("full")
     assert (full.status_code, full.response.headers["retry-after"]) == (429, "1")
     assert "every seat is taken" in full.message
+    assert "secret" not in full.response.text
+    long = fails("long")
+    assert (long.status_code, long.code) == (400, "context_length_exceeded")
+    assert "9000 tokens; shorten it." in long.message
     assert fails("upstream").status_code == 502
     assert fails("bad").status_code == 400
     bug = fails("bug")

@@ -6,6 +6,7 @@ Nothing here knows about models, documents or servers; nothing here imports anot
 from llmwright.core.errors import (
     CapacityError,
     ConfigurationError,
+    ContextLengthError,
     GateError,
     InputError,
     LLMwrightError,
@@ -55,6 +56,7 @@ __all__ = [
     "Chunk",
     "Completion",
     "ConfigurationError",
+    "ContextLengthError",
     "Delta",
     "Document",
     "Embedder",

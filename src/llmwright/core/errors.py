@@ -62,6 +62,10 @@ class CapacityError(LLMwrightError):
     """Work refused because it does not fit: too long, too large, too many."""
 
 
+class ContextLengthError(CapacityError):
+    """A text longer than a model's context: unlike other want of room, it will not pass."""
+
+
 class GateError(LLMwrightError):
     """A quality gate that was not met."""
 

@@ -5,6 +5,7 @@
 | what failed | status | type |
 |---|---|---|
 | the request: `ApiError`, other `LLMwrightError` | its own, 400 | invalid_request_error |
+| a prompt too long: `ContextLengthError` | 400, not worth a retry | invalid_request_error |
 | `CapacityError` | 429, with Retry-After | rate_limit_error |
 | the server goes down | 503 | server_error |
 | `UpstreamError` | 502 | upstream_error |
@@ -21,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from llmwright.core import CapacityError, LLMwrightError, UpstreamError
+from llmwright.core import CapacityError, ContextLengthError, LLMwrightError, UpstreamError
 from llmwright.gateway.hangup import ShutdownError
 
 logger = logging.getLogger("llmwright.gateway")
@@ -54,19 +55,27 @@ def error_of(error: Exception, request_id: str) -> tuple[int, dict[str, Any], di
     if isinstance(error, ApiError):
         kind = "invalid_request_error" if error.status < 500 else "server_error"
         return error.status, _body(error.message, kind, error.param, error.code), error.headers
+    if isinstance(error, ContextLengthError):
+        body = _body(_told(error), "invalid_request_error", "messages", "context_length_exceeded")
+        return 400, body, {}
     if isinstance(error, CapacityError):
         retry = {"retry-after": str(RETRY_AFTER_SECONDS)}
-        return 429, _body(str(error), "rate_limit_error", None, "capacity"), retry
+        return 429, _body(_told(error), "rate_limit_error", None, "capacity"), retry
     if isinstance(error, UpstreamError):
         logger.warning("request %s: %s", request_id, error)
-        return 502, _body(str(error), "upstream_error", None, "upstream"), {}
+        return 502, _body(_told(error), "upstream_error", None, "upstream"), {}
     if isinstance(error, ShutdownError):
         return 503, _body("The server is shutting down.", "server_error", None, "shutdown"), {}
     if isinstance(error, LLMwrightError):
-        return 400, _body(str(error), "invalid_request_error", None, None), {}
+        return 400, _body(_told(error), "invalid_request_error", None, None), {}
     logger.error("request %s failed", request_id, exc_info=error)
     message = f"The server failed; its log tells why under request {request_id}."
     return 500, _body(message, "server_error", None, "internal"), {}
+
+
+def _told(error: LLMwrightError) -> str:
+    """What and the way out, without where: that may be a path of this machine."""
+    return f"{error.what}; {error.fix}." if error.fix else f"{error.what}."
 
 
 def error_response(error: Exception, request_id: str) -> JSONResponse:

@@ -30,7 +30,13 @@ from dataclasses import dataclass
 
 import torch
 
-from llmwright.core import CapacityError, FinishReason, InputError, SamplingParams
+from llmwright.core import (
+    CapacityError,
+    ContextLengthError,
+    FinishReason,
+    InputError,
+    SamplingParams,
+)
 from llmwright.inference.ragged import RaggedAttention, SequenceCache
 from llmwright.inference.sampling import logprob_of, sample
 from llmwright.inference.stopping import StopFilter
@@ -172,7 +178,7 @@ class Generator:
         if not token_ids:
             raise InputError("the prompt is empty", fix="give at least one token")
         if len(token_ids) >= config.max_position_embeddings:
-            raise CapacityError(
+            raise ContextLengthError(
                 f"the prompt has {len(token_ids)} tokens, and the model's context holds "
                 f"{config.max_position_embeddings} with the answer",
                 where=self._model.source,

@@ -22,7 +22,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from llmwright.core import CapacityError, ConfigurationError, InputError, progress
+from llmwright.core import ContextLengthError, ConfigurationError, InputError, progress
 from llmwright.inference.sampling import logprob_of
 from llmwright.modeling import KVCache, Model
 
@@ -44,14 +44,14 @@ class Perplexity:
 def token_logprobs(model: Model, token_ids: Sequence[int]) -> Tensor:
     """log p of each token given those before it: [time - 1], float32, from the second token on.
 
-    Raises ``CapacityError`` where the tokens exceed the model's context, and ``InputError``
+    Raises ``ContextLengthError`` where the tokens exceed the model's context, and ``InputError``
     where there are none.
     """
     limit = model.config.max_position_embeddings
     if not token_ids:
         raise InputError("there is no token to score", fix="give at least one")
     if len(token_ids) > limit:
-        raise CapacityError(
+        raise ContextLengthError(
             f"{len(token_ids)} tokens, and the model's context holds {limit}",
             where=model.source,
             fix="use perplexity(), which reads long texts in windows",
