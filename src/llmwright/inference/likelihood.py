@@ -22,7 +22,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from llmwright.core import ContextLengthError, ConfigurationError, InputError, progress
+from llmwright.core import ConfigurationError, ContextLengthError, InputError, progress
 from llmwright.inference.sampling import logprob_of
 from llmwright.modeling import KVCache, Model
 
