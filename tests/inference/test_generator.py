@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmwright.core import CapacityError, InputError, SamplingParams
-from llmwright.inference import Generator, sample
+from llmwright.inference import Generator, SequenceCache, sample
 
 SAMPLED = SamplingParams(max_tokens=12, temperature=1.0, top_k=50, top_p=0.95, seed=5)
 
@@ -203,6 +205,59 @@ def test_a_long_prompt_is_read_in_chunks_between_which_others_answer(tiny):
         asyncio.run(run())
     # 4 prompt tokens; then each step 1 token of the short and up to 16 of the long one.
     assert gate.widths == [4, 17, 17, 17, 3, 1, 1, 1, 1]
+
+
+def test_prompts_share_the_chunk_in_the_order_they_came(tiny):
+    async def run():
+        first = asyncio.create_task(collect(running, prompt_of(1, 4), SamplingParams(max_tokens=9)))
+        while not gate.widths:
+            await asyncio.sleep(0)
+        others = [
+            asyncio.create_task(collect(running, prompt_of(n, 20), SamplingParams(max_tokens=1)))
+            for n in (2, 3)
+        ]
+        while running.stats().waiting < 2:
+            await asyncio.sleep(0)
+        gate.let_everything_through()
+        await asyncio.gather(first, *others)
+
+    gate, running = gated(tiny, prefill_chunk=16)
+    with running:
+        asyncio.run(run())
+    # One token of the first beside 16 of the second, then 4 of it and 12 of the third, then 8.
+    assert gate.widths == [4, 17, 17, 9, 1, 1, 1, 1, 1]
+
+
+def test_memory_is_freed_with_the_request(tiny, monkeypatch):
+    """Answered, abandoned, cancelled or broken: no cache outlives its request."""
+    caches = weakref.WeakSet()
+
+    class Watched(SequenceCache):
+        def __init__(self, *args):
+            super().__init__(*args)
+            caches.add(self)
+
+    async def run():
+        finished = running.stream_tokens(prompt_of(1), SamplingParams(max_tokens=3))
+        await anext(finished)
+        abandoned = running.stream_tokens(prompt_of(2), SamplingParams(max_tokens=2000))
+        await anext(abandoned)
+        while running.stats().running > 1:  # the first is done, though its reader lags behind
+            await asyncio.sleep(0)
+        assert sorted(cache.length > 0 for cache in caches) == [False, True]
+        await abandoned.aclose()
+        await asyncio.gather(
+            *(collect(running, prompt_of(n), SamplingParams(max_tokens=3)) for n in range(20))
+        )
+        await finished.aclose()
+
+    monkeypatch.setattr("llmwright.inference.request.SequenceCache", Watched)
+    with Generator(without_eos(tiny)) as running:
+        asyncio.run(run())
+        while running.stats().running:
+            pass
+        gc.collect()
+        assert not caches
 
 
 def test_closing_the_iterator_frees_the_request_at_the_next_step(tiny):

@@ -51,7 +51,7 @@ def test_perplexity_equals_transformers_loss(tiny, reference):
 
 
 def test_windows_give_each_token_the_context_they_promise(tiny, reference):
-    ids = tiny.tokenizer.encode(TEXTS[1])[:41]
+    ids = tiny.tokenizer.encode(TEXTS[1])[:26]
     result = perplexity(tiny, [ids], window=16, stride=6)
     total = 0.0
     for place in range(1, len(ids)):
@@ -61,7 +61,7 @@ def test_windows_give_each_token_the_context_they_promise(tiny, reference):
             reference_sum(reference, ids[begin:place]) if place - begin > 1 else 0.0
         )
     assert result.sums[0] == pytest.approx(total, rel=1e-3)
-    assert result.tokens == 40
+    assert result.tokens == 25
 
 
 @settings(max_examples=200, deadline=None)

@@ -59,14 +59,26 @@ def test_an_expected_error_takes_its_place_and_an_unexpected_one_ends_the_run():
 
 
 def test_leaving_cancels_what_is_under_way():
-    async def run():
-        async with aclosing(generate_many(model, CONVERSATIONS, concurrency=5)) as answers:
-            await anext(answers)
-        assert model.running == 0
+    class Stuck(ScriptedModel):
+        cancelled = 0
 
-    model = ScriptedModel(echo)
-    asyncio.run(run())
-    assert len(model.calls) < 12
+        async def complete(self, messages, params=None):
+            if messages is not CONVERSATIONS[0]:
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.cancelled += 1
+            return await super().complete(messages, params)
+
+    async def run():
+        async with asyncio.timeout(30):
+            async with aclosing(generate_many(model, CONVERSATIONS, concurrency=5)) as answers:
+                assert (await anext(answers))[0] == 0
+                await asyncio.sleep(0)
+            return model.cancelled
+
+    model = Stuck(echo)
+    assert asyncio.run(run()) == 5
     assert asyncio.run(collect_nothing()) == []
 
 

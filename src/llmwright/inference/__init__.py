@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmwright.inference.generator import Generator, Stats, Token
+    from llmwright.inference.generator import Generator, Stats
     from llmwright.inference.likelihood import Perplexity, perplexity, token_logprobs
     from llmwright.inference.ragged import RaggedAttention, SequenceCache
+    from llmwright.inference.request import Token
     from llmwright.inference.sampling import logprob_of, next_token_distribution, sample
     from llmwright.inference.stopping import StopFilter
 
@@ -24,7 +25,7 @@ _HOMES = {
     "SequenceCache": "ragged",
     "Stats": "generator",
     "StopFilter": "stopping",
-    "Token": "generator",
+    "Token": "request",
     "logprob_of": "sampling",
     "next_token_distribution": "sampling",
     "perplexity": "likelihood",

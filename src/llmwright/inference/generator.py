@@ -20,7 +20,6 @@ where two tokens are equally likely within rounding.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import threading
 from collections import deque
@@ -33,26 +32,13 @@ import torch
 from llmwright.core import (
     CapacityError,
     ContextLengthError,
-    FinishReason,
     InputError,
     SamplingParams,
 )
-from llmwright.inference.ragged import RaggedAttention, SequenceCache
+from llmwright.inference.ragged import RaggedAttention
+from llmwright.inference.request import Request, Token, send
 from llmwright.inference.sampling import logprob_of, sample
-from llmwright.inference.stopping import StopFilter
 from llmwright.modeling import Model
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One generated token and the text that became certain with it (often its own, but
-    incomplete characters and possible beginnings of stop strings wait). The last token of an
-    answer carries ``finish_reason``."""
-
-    id: int
-    logprob: float
-    text: str
-    finish_reason: FinishReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +48,6 @@ class Stats:
     running: int
     waiting: int
     generated_tokens: int
-
-
-class _Request:
-    """One answer in the making; the worker owns all but ``cancelled``."""
-
-    def __init__(self, model: Model, token_ids: Sequence[int], params: SamplingParams) -> None:
-        config = model.config
-        self.pending = list(token_ids)  # tokens the model has not read yet
-        self.params = params
-        self.room = min(params.max_tokens, config.max_position_embeddings - len(token_ids))
-        self.cache = SequenceCache(config.num_hidden_layers, config.max_position_embeddings)
-        self.decoder = model.tokenizer.stream_decoder()
-        self.filter = StopFilter(params.stop)
-        self.generator: torch.Generator | None = None
-        if params.temperature > 0:
-            self.generator = torch.Generator()
-            if params.seed is None:
-                self.generator.seed()
-            else:
-                self.generator.manual_seed(params.seed % 2**64)
-        self.produced = 0
-        self.finished = False
-        self.cancelled = False
-        self.loop = asyncio.get_running_loop()
-        self.tokens: asyncio.Queue[Token | Exception] = asyncio.Queue()
 
 
 class Generator:
@@ -108,8 +69,8 @@ class Generator:
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._prefill_chunk = prefill_chunk
-        self._waiting: deque[_Request] = deque()
-        self._running: list[_Request] = []
+        self._waiting: deque[Request] = deque()
+        self._running: list[Request] = []
         self._generated = 0
         self._closing = False
         self._change = threading.Condition()  # guards _waiting and _closing
@@ -147,7 +108,7 @@ class Generator:
         does not have.
         """
         self._check(token_ids)
-        request = _Request(self._model, token_ids, params or SamplingParams())
+        request = Request(self._model, token_ids, params or SamplingParams())
         with self._change:
             if self._closing:
                 raise RuntimeError("the generator is closed")
@@ -195,17 +156,20 @@ class Generator:
 
     def _work(self) -> None:
         while self._admit():
-            try:
-                with torch.inference_mode():
-                    sent = self._step()
-            except Exception as error:  # whatever broke the step, no reader may wait for ever
-                sent = [(request, error) for request in self._running]
-                self._running = []
-            self._send(sent)
+            send(self._safe_step())  # no name holds on to requests while it waits for more
         closed = RuntimeError("the generator was closed")
-        self._send([(request, closed) for request in (*self._running, *self._waiting)])
-        self._running = []
-        self._waiting.clear()
+        with self._change:
+            send([(request, closed) for request in (*self._running, *self._waiting)])
+            self._running = []
+            self._waiting.clear()
+
+    def _safe_step(self) -> list[tuple[Request, Token | Exception]]:
+        try:
+            with torch.inference_mode():
+                return self._step()
+        except Exception as error:  # whatever broke the step, no reader may wait for ever
+            broken, self._running = self._running, []
+            return [(request, error) for request in broken]
 
     def _admit(self) -> bool:
         """Let go of cancelled requests, take in waiting ones; False when it is time to end."""
@@ -216,10 +180,10 @@ class Generator:
                 self._running.append(self._waiting.popleft())
             return not self._closing
 
-    def _step(self) -> list[tuple[_Request, Token | Exception]]:
+    def _step(self) -> list[tuple[Request, Token | Exception]]:
         """One pass for all running requests; gives the tokens that it produced."""
         budget = self._prefill_chunk
-        part: list[_Request] = []
+        part: list[Request] = []
         counts: list[int] = []
         row: list[int] = []
         for request in self._running:
@@ -237,9 +201,9 @@ class Generator:
         ends = torch.tensor(counts, device=device).cumsum(0) - 1  # each request's last new token
         tokens = torch.tensor([row], device=device)  # [1, time]
         attention = RaggedAttention([request.cache for request in part], counts, device)
-        logits = self._model.decoder(tokens, attention.positions, attention, logits_at=ends[ready])[
-            0
-        ]  # [ready, vocab]
+        places = attention.positions
+        logits = self._model.decoder(tokens, places, attention, logits_at=ends[ready])
+        logits = logits[0]  # [ready, vocab]
         attention.commit()
         if not ready:
             return []
@@ -248,54 +212,17 @@ class Generator:
         for i, request in enumerate(requests):
             if request.generator is not None:
                 ids[i] = sample(logits[i], request.params, request.generator)
-        sent: list[tuple[_Request, Token | Exception]] = []
+        sent: list[tuple[Request, Token | Exception]] = []
+        self._generated += len(requests)
         chosen = zip(requests, ids.tolist(), logprob_of(logits, ids).tolist(), strict=True)
         for request, token_id, logprob in chosen:
             try:
-                sent.append((request, self._accept(request, token_id, logprob)))
+                sent.append((request, request.accept(token_id, logprob, self._eos)))
             except Exception as error:  # a token without text ends its own request, no other
                 request.finished = True
                 sent.append((request, error))
+        for request in requests:
+            if request.finished:
+                request.cache.clear()  # its reader may take its time
         self._running = [request for request in self._running if not request.finished]
         return sent
-
-    def _accept(self, request: _Request, token_id: int, logprob: float) -> Token:
-        """Append a token to its request, and see whether the answer ends with it."""
-        request.pending.append(token_id)
-        request.produced += 1
-        self._generated += 1
-        text = ""
-        reason: FinishReason | None = None
-        if token_id in self._eos:
-            reason = "stop"
-        else:
-            text, stopped = request.filter.push(request.decoder.push(token_id))
-            if stopped:
-                request.finished = True
-                return Token(token_id, logprob, text, "stop")
-            if request.produced == request.room:
-                reason = "length"
-        if reason is not None:  # nothing follows that could decide what was held back
-            request.finished = True
-            rest, stopped = request.filter.push(request.decoder.flush())
-            text += rest + request.filter.flush()
-            reason = "stop" if stopped else reason
-        return Token(token_id, logprob, text, reason)
-
-    @staticmethod
-    def _send(sent: Sequence[tuple[_Request, Token | Exception]]) -> None:
-        """Wake the readers: one call into each event loop, whatever the number of requests."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Request, Token | Exception]]] = {}
-        for request, item in sent:
-            by_loop.setdefault(request.loop, []).append((request, item))
-        for loop, items in by_loop.items():
-            try:
-                loop.call_soon_threadsafe(_deliver, items)
-            except RuntimeError:  # the loop is closed: nobody reads any more
-                for request, _ in items:
-                    request.cancelled = True
-
-
-def _deliver(items: Sequence[tuple[_Request, Token | Exception]]) -> None:
-    for request, item in items:
-        request.tokens.put_nowait(item)

@@ -48,6 +48,11 @@ class SequenceCache:
         values[:, self.length : end] = v
         return keys[:, :end], values[:, :end]
 
+    def clear(self) -> None:
+        """Forget everything, and free the memory."""
+        self.length = 0
+        self._store = None
+
     def _grow(self, needed: int, k: Tensor) -> Tensor:
         kv_heads, _, head_dim = k.shape
         capacity = max(needed, min(self._limit, max(64, 2 * self.length)))

@@ -16,10 +16,8 @@ The key travels in a header and is shown nowhere, not even where a server repeat
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import json
 import random
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
@@ -37,10 +35,18 @@ from llmwright.core import (
     Usage,
 )
 from llmwright.providers.sse import event_data
+from llmwright.providers.wire import (
+    content_of,
+    error_message,
+    finish_reason,
+    first_choice,
+    retry_after,
+    shorten,
+    usage_of,
+)
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_WAIT = 60.0  # seconds: a server that asks for more is reported, not waited for
-_REASONS: dict[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
 _FIXES = {
     401: "check the API key",
     403: "check what the API key may do",
@@ -97,10 +103,10 @@ class RemoteModel:
         """The whole answer. Raises ``UpstreamError``."""
         async with self._answered(self._body(messages, params, stream=False)) as response:
             payload = self._parse(response.content.decode("utf-8", errors="replace"))
-        choice = _choice(payload)
+        choice = first_choice(payload)
         if not isinstance(choice.get("message"), dict):
             raise self._error("the answer holds no choices[0].message")
-        return Completion(_content(choice["message"]), _finish_reason(choice), _usage(payload))
+        return Completion(content_of(choice["message"]), finish_reason(choice), usage_of(payload))
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None
@@ -117,13 +123,13 @@ class RemoteModel:
                         break
                     payload = self._parse(data)
                     if payload.get("usage"):
-                        usage = _usage(payload)
-                    choice = _choice(payload)
-                    if text := _content(choice.get("delta")):
+                        usage = usage_of(payload)
+                    choice = first_choice(payload)
+                    if text := content_of(choice.get("delta")):
                         texts.append(text)
                         yield Delta(text)
                     if choice.get("finish_reason"):
-                        reason = _finish_reason(choice)
+                        reason = finish_reason(choice)
             except httpx.HTTPError as error:
                 if reason is None:  # else only the end mark or the usage was lost
                     raise self._broken(texts, _in_words(error, self._timeout)) from error
@@ -179,7 +185,7 @@ class RemoteModel:
             else:
                 if response.status_code == 200:
                     break
-                wait = _retry_after(response)
+                wait = retry_after(response)
                 retried = response.status_code in _RETRIED and (wait or 0.0) <= _LONGEST_WAIT
                 if attempt >= self._retries or not retried:
                     self._refuse(response, attempt)
@@ -224,18 +230,18 @@ class RemoteModel:
         try:
             payload = json.loads(text)
         except json.JSONDecodeError as error:
-            raise self._error(f"answered what is not JSON: {_short(text)!r}") from error
+            raise self._error(f"answered what is not JSON: {shorten(text)!r}") from error
         if not isinstance(payload, dict):
-            raise self._error(f"answered what is not a JSON object: {_short(text)!r}")
+            raise self._error(f"answered what is not a JSON object: {shorten(text)!r}")
         if payload.get("error"):
-            raise self._error(f"reported an error: {_message(payload)}")
+            raise self._error(f"reported an error: {error_message(payload)}")
         return payload
 
     def _refuse(self, response: httpx.Response, attempt: int) -> NoReturn:
         try:
-            said = _message(response.json())
+            said = error_message(response.json())
         except ValueError:
-            said = _short(response.text)
+            said = shorten(response.text)
         status = response.status_code
         said = f"answered {status}" + (f", {said!r}" if said else "") + _tries(attempt)
         fallback = "try again later" if status >= 500 else "change the request"
@@ -269,47 +275,3 @@ def _in_words(error: Exception, timeout: float) -> str:
 
 def _tries(attempt: int) -> str:
     return f" (tried {attempt + 1} times)" if attempt else ""
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else text[:200] + "..."
-
-
-def _message(payload: Any) -> str:
-    """The sentence in an error body, in OpenAI's form or in one of its neighbours'."""
-    error = payload.get("error", payload) if isinstance(payload, dict) else payload
-    if isinstance(error, dict):
-        error = error.get("message") or error.get("detail") or json.dumps(error)
-    return _short(str(error))
-
-
-def _choice(payload: dict[str, Any]) -> dict[str, Any]:
-    choices = payload.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, dict) else {}
-
-
-def _content(part: Any) -> str:
-    content = part.get("content") if isinstance(part, dict) else None
-    return content if isinstance(content, str) else ""
-
-
-def _finish_reason(choice: dict[str, Any]) -> FinishReason:
-    return _REASONS.get(str(choice.get("finish_reason")), "stop")
-
-
-def _usage(payload: dict[str, Any]) -> Usage:
-    counted = payload.get("usage")
-    if not isinstance(counted, dict):
-        return Usage()
-    return Usage(counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds to wait by the ``Retry-After`` header, a number or a date; None without one."""
-    value = response.headers.get("Retry-After", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        moment = email.utils.parsedate_tz(value)
-        return max(0.0, email.utils.mktime_tz(moment) - time.time()) if moment else None
