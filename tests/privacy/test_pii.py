@@ -36,10 +36,25 @@ def test_email(text: str, address: str) -> None:
         ("call (212) 555-0123 now", "(212) 555-0123"),
         ("call +44 20 7946 0958", "+44 20 7946 0958"),
         ("тел. +49 30 901820", "+49 30 901820"),
+        ("Звоните +7 916 123-45-67 24 часа", "+7 916 123-45-67"),
+        ("8 495 123-45-67 2024-05-12", "8 495 123-45-67"),
+        ("(212) 555-0123 3 times", "(212) 555-0123"),
+        ("8 (495) 123-45-67 (3)", "8 (495) 123-45-67"),
     ],
 )
 def test_phone(text: str, number: str) -> None:
     assert found(text) == [("phone", number)]
+
+
+def test_numbers_side_by_side() -> None:
+    text = "8 495 123-45-67 8 (495) 123-45-68 +7 916 123-45-67 10.0.0.5 +7 916 123-45-67 1.2.3"
+    assert found(text) == [
+        ("phone", "8 495 123-45-67"),
+        ("phone", "8 (495) 123-45-68"),
+        ("phone", "+7 916 123-45-67"),
+        ("ip", "10.0.0.5"),
+        ("phone", "+7 916 123-45-67"),
+    ]
 
 
 def test_regions_decide_how_national_numbers_are_read() -> None:
@@ -112,6 +127,8 @@ def test_every_address_that_names_somebody(
         "rank@5 is 0.93, user@host has no dot, @mention",
         "2024-05-12 10:30 and 3.14159265358979",
         "рост 1 234 567 890 рублей",
+        "on 2024-05-12 10 of 2024-06-13 20, 12.05.2024 - 13.05.2024 11",
+        "in 1995-1996 and 2001-2002, pages 123-145 12-13",
     ],
 )
 def test_what_only_looks_like_it(text: str) -> None:

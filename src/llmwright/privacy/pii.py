@@ -22,7 +22,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from llmwright.core import ConfigurationError, MissingDependencyError
+from llmwright.core import ConfigurationError
+from llmwright.privacy.phones import blank, find_phones
 
 PIIKind = Literal["email", "card", "ip", "phone"]  # a tie goes to the earlier one
 PII_KINDS: tuple[PIIKind, ...] = get_args(PIIKind)
@@ -33,9 +34,6 @@ _EMAIL = re.compile(
     r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@(?:[^\W_](?:[\w-]{0,62})\.){1,8}[^\W\d_][\w-]{1,62}"
 )
 _DIGIT_RUN = re.compile(r"(?<!\d)\d(?:[ \u00a0\u2009\u202f.\-‐‑–]?\d){12,400}(?!\d)")
-_PHONE_RUN = re.compile(r"[+＋(\d][\d\s().+＋\-‐‑–x~]{5,}")  # one class, so linear
-_PHONE_WINDOW, _PHONE_STEP = 200, 120  # no number is longer than the difference
-_PHONE_TRIES = 16  # candidates refused in one window; 200 characters hold 12 numbers
 _IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f:][0-9A-Fa-f:.]{1,45}(?:%\w{1,20})?(?!\w)")
 _VERSION = re.compile(r"(?:\bv\.?|\bversion|\bверси[яиюей]{1,2})[ :=]{0,3}$", re.IGNORECASE)
@@ -98,7 +96,9 @@ def find_pii(
     if "card" in kinds:
         spans += _cards(text)
     if "phone" in kinds:
-        spans += _phones(text, regions)
+        # Digits of another kind beside a number would make it unreadable: "+7 ... 10.0.0.1".
+        hidden = blank(text, [(span.start, span.end) for span in merge_spans(spans)])
+        spans += (Span(start, end, "phone") for start, end in find_phones(hidden, regions))
     return merge_spans(spans)
 
 
@@ -170,35 +170,3 @@ def is_card(digits: str) -> bool:
         return False
     doubled = [2 * int(d) if i % 2 else int(d) for i, d in enumerate(reversed(digits))]
     return sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
-
-
-def _phones(text: str, regions: Sequence[str]) -> Iterator[Span]:
-    try:
-        import phonenumbers
-    except ImportError as error:
-        raise MissingDependencyError(
-            "finding phone numbers needs the library phonenumbers",
-            where="PII detection",
-            fix="run: pip install 'llmwright[safety]', or leave out the kind phone",
-        ) from error
-    for region in regions:
-        if region not in phonenumbers.SUPPORTED_REGIONS:
-            raise ConfigurationError(
-                f"{region!r} is no region with phone numbers",
-                where="PII detection",
-                fix="use ISO 3166 codes such as US, GB, DE or RU",
-            )
-    for match in _PHONE_RUN.finditer(text):
-        # The matcher's own patterns are only let at short windows: linear whatever the text.
-        for start in range(match.start(), match.end(), _PHONE_STEP):
-            # One character more on the left, for the matcher to see what stands there.
-            head = max(0, start - 1)
-            # The extension ("доб. 12", "ext. 12") may stand behind the run.
-            window = text[head : min(match.end() + 12, start + _PHONE_WINDOW)]
-            for region in regions or ("ZZ",):  # ZZ: only with a country code
-                for found in phonenumbers.PhoneNumberMatcher(
-                    window, region, phonenumbers.Leniency.VALID, _PHONE_TRIES
-                ):
-                    yield Span(head + found.start, head + found.end, "phone")
-            if start + _PHONE_WINDOW >= match.end():
-                break

@@ -20,6 +20,7 @@ from llmwright.core import ConfigurationError
 from llmwright.privacy.pii import Span, merge_spans
 
 PLACEHOLDER = re.compile(r"<(EMAIL|PHONE|CARD|IP)_(\d{1,6})>")
+PLACEHOLDER_LENGTH = 14  # of the longest
 
 
 @dataclass(frozen=True, slots=True)

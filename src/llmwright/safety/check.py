@@ -1,0 +1,99 @@
+"""The guards in the order they are applied, as functions from a text to a verdict.
+
+Input: length, hidden characters, injection, personal data; the first that refuses decides.
+Output: hidden characters are removed, what is too long is cut, personal data is treated as the
+policy says. Neither knows about models, streams or conversations; ``guarded`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+from llmwright.privacy import Span, find_pii, redact
+from llmwright.safety.characters import find_hidden, strip_hidden
+from llmwright.safety.injection import THRESHOLD, find_injection
+from llmwright.safety.policy import Policy
+from llmwright.safety.verdict import Finding, Verdict
+
+Action = Literal["redact", "block", "flag", "off"]
+
+
+def check_input(
+    text: str, policy: Policy, *, known: Mapping[str, str] | None = None, reserved: str = ""
+) -> Verdict:
+    """Judge what a user wrote.
+
+    ``known`` and ``reserved`` are those of ``privacy.redact``: the placeholders of the
+    conversation so far, and text whose literal placeholders must not be used.
+    """
+    if len(text) > policy.max_input_characters:
+        detail = f"{len(text)} characters where {policy.max_input_characters} are allowed"
+        finding = Finding("length", policy.max_input_characters, len(text), detail, 1.0)
+        return Verdict(False, "", (finding,), policy.messages.too_long)
+
+    refusal = ""
+    findings: list[Finding] = []
+    if policy.block_control_characters:
+        findings += find_hidden(text)
+        refusal = policy.messages.characters if findings else ""
+    if policy.injection != "off":
+        score, attempts = find_injection(text)
+        findings += attempts
+        if score >= THRESHOLD and policy.injection == "block":
+            refusal = refusal or policy.messages.injection
+    spans = _personal(text, policy.pii_input, policy)
+    findings += map(_finding, spans)
+    if spans and policy.pii_input == "block":
+        refusal = refusal or policy.messages.pii_input
+    if refusal:
+        return Verdict(False, "", tuple(findings), refusal)
+    if policy.pii_input != "redact":
+        spans = []
+    redacted = redact(text, spans, known=known, reserved=reserved)
+    return Verdict(True, redacted.text, tuple(findings), mapping=redacted.mapping)
+
+
+def check_output(
+    text: str,
+    policy: Policy,
+    *,
+    own: Collection[str] = (),
+    known: Mapping[str, str] | None = None,
+    reserved: str = "",
+) -> Verdict:
+    """Judge what a model wrote. ``own`` holds values that the reader gave himself and may see.
+
+    A text that is too long is cut, not refused. Places of personal data count characters of the
+    text after hidden ones are removed.
+    """
+    findings: list[Finding] = []
+    if policy.block_control_characters:
+        findings += find_hidden(text)
+        text = strip_hidden(text) if findings else text
+    if len(text) > policy.max_output_characters:
+        detail = f"cut after {policy.max_output_characters} characters"
+        findings.append(Finding("length", policy.max_output_characters, len(text), detail, 0.5))
+        text = text[: policy.max_output_characters]
+    spans = [
+        span
+        for span in _personal(text, policy.pii_output, policy)
+        if text[span.start : span.end] not in own
+    ]
+    findings += map(_finding, spans)
+    if spans and policy.pii_output == "block":
+        return Verdict(False, "", tuple(findings), policy.messages.pii_output)
+    if policy.pii_output != "redact":
+        spans = []
+    redacted = redact(text, spans, known=known, reserved=reserved)
+    return Verdict(True, redacted.text, tuple(findings), mapping=redacted.mapping)
+
+
+def _personal(text: str, action: Action, policy: Policy) -> list[Span]:
+    if action == "off":
+        return []
+    return find_pii(text, policy.pii_kinds, regions=policy.phone_regions)
+
+
+def _finding(span: Span) -> Finding:
+    return Finding("pii", span.start, span.end, span.kind, 0.5)

@@ -1,0 +1,118 @@
+"""The guard policy: a TOML file, typed, in which every wrong key is named with the nearest one.
+
+    max_input_characters = 20000
+    injection = "block"          # block | flag | off
+    pii_input = "redact"         # redact | block | flag | off
+    pii_kinds = ["email", "phone", "card", "ip"]
+
+    [messages]
+    injection = "I can't follow instructions that replace my own."
+
+A policy left out of a file keeps its default, and an empty file is the default policy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from llmwright.core import ConfigurationError, read_text
+from llmwright.privacy import PII_KINDS, PIIKind, check_regions
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class Messages(BaseModel):
+    """What the user is told when a text is refused."""
+
+    model_config = _STRICT
+
+    too_long: str = "The message is too long. Please shorten it."
+    characters: str = (
+        "The message holds hidden or control characters. Please type it as plain text."
+    )
+    injection: str = (
+        "The message looks like an attempt to change my instructions, so I did not answer."
+    )
+    pii_input: str = "The message holds personal data. Please remove it and ask again."
+    pii_output: str = "The answer held personal data and was withheld."
+
+
+class Policy(BaseModel):
+    """What the guards check, and what they do about what they find.
+
+    ``pii_input`` and ``pii_output``: "redact" hides the data (the model sees placeholders, the
+    user gets back what he wrote), "block" refuses, "flag" only reports, "off" does not look.
+    ``phone_regions`` are the countries whose national way of writing phone numbers is known.
+    """
+
+    model_config = _STRICT
+
+    max_input_characters: int = Field(default=20_000, ge=1)
+    max_output_characters: int = Field(default=20_000, ge=1)
+    block_control_characters: bool = True
+    injection: Literal["block", "flag", "off"] = "block"
+    pii_input: Literal["redact", "block", "flag", "off"] = "redact"
+    pii_output: Literal["redact", "block", "flag", "off"] = "redact"
+    pii_kinds: tuple[PIIKind, ...] = PII_KINDS
+    phone_regions: tuple[str, ...] = ("US", "RU")
+    messages: Messages = Messages()
+
+    @field_validator("phone_regions")
+    @classmethod
+    def _known_regions(cls, regions: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            check_regions(regions)
+        except ConfigurationError as error:
+            raise ValueError(f"should hold only ISO 3166 codes, and {error.what}") from error
+        return regions
+
+
+def load_policy(path: Path) -> Policy:
+    """Read a policy. Raises ``ConfigurationError`` with the line of the first key that is
+    unknown or wrong."""
+    text = read_text(path)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(
+            f"not valid TOML: {error}", where=str(path), fix="mend the line it names"
+        ) from error
+    return parse_policy(values, where=str(path), text=text)
+
+
+def parse_policy(values: dict[str, Any], *, where: str = "policy", text: str = "") -> Policy:
+    """Check values that stood in a file or in a recipe; ``text`` lets an error name its line."""
+    try:
+        return Policy.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+    *table, key = [str(part) for part in problem["loc"] if isinstance(part, str)]
+    name = ".".join([*table, key])
+    line = _line_of(text, key)
+    place = f"{where}, line {line}" if line else where
+    if problem["type"] == "extra_forbidden":
+        valid = list((Messages if table else Policy).model_fields)
+        near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+        raise ConfigurationError(
+            f"the key {name!r} is unknown",
+            where=place,
+            fix=f"did you mean {near[0]!r}?".rstrip("?")
+            if near
+            else f"use one of {', '.join(valid)}",
+        )
+    wrong = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    raise ConfigurationError(
+        f"the key {name!r} is {problem['input']!r}", where=place, fix=f"it {wrong}"
+    )
+
+
+def _line_of(text: str, key: str) -> int | None:
+    pattern = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=|\s*\[\s*{re.escape(key)}\s*\]")
+    lines = enumerate(text.splitlines(), start=1)
+    return next((number for number, line in lines if pattern.match(line)), None)
