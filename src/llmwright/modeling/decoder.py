@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmwright.modeling.config import ModelConfig
+from llmwright.modeling.products import products_for
 from llmwright.modeling.rope import RotaryEmbedding, rotate
 
 
@@ -183,13 +184,14 @@ class Decoder(nn.Module):
         gives [batch, n, vocab]: after a prompt only the last one matters, and the vocabulary
         is the widest product of a small model.
         """
-        x = self.model(token_ids, positions, attention)
-        if logits_at is not None:
-            if logits_at.ndim == 1:
-                x = x[:, logits_at]  # [batch, n, hidden]
-            else:
-                x = x.gather(1, logits_at.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
-        return self.lm_head(x).float()  # type: ignore[no-any-return]
+        with products_for(token_ids.numel(), self.model.embed_tokens.weight):
+            x = self.model(token_ids, positions, attention)
+            if logits_at is not None:
+                if logits_at.ndim == 1:
+                    x = x[:, logits_at]  # [batch, n, hidden]
+                else:
+                    x = x.gather(1, logits_at.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+            return self.lm_head(x).float()  # type: ignore[no-any-return]
 
 
 def random_decoder(config: ModelConfig, seed: int = 0, std: float = 0.02) -> Decoder:
