@@ -19,6 +19,7 @@ from llmwright.safety.characters import find_hidden, strip_hidden, visible
         ("pass\u200dword", "invisible characters"),
         ("па\u2060роль", "invisible characters"),
         ("mid\ufeffdle", "invisible characters"),
+        ("👩\u200b💻", "invisible characters"),
         ("hi\U000e0068\U000e0069", "invisible tag characters"),
         ("a\ufe00\ufe01\ufe02", "a run of variation selectors"),
         ("a\U000e0100\U000e0101", "a run of variation selectors"),

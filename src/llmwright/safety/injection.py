@@ -12,9 +12,11 @@ attacks or defence. A bare command (the verb at the head of a clause, outside qu
 gets no such discount. The score is the sum over rules of the largest severity, at most 1; from
 ``THRESHOLD`` on the text is an attack.
 
-On the 60 hand-written English and Russian texts of ``tests/safety/injection.jsonl`` see the test
-for the measured rates. Patterns catch the common and the careless; they are no security
-boundary. A paraphrase or another language passes: never let a model do what its user may not.
+Measured: all 30 attacks and none of 30 harmless texts of ``tests/safety/injection.jsonl``, which
+the rules were written with; none of 2,253 questions people asked a chat model (HaluEval) nor of
+1,264 of XQuAD. Of 25 other attacks it found 9 at first sight, and of the next 30, with rules
+widened by those, 15: expect half of what is new. Patterns catch the common and the careless and
+are no security boundary: never let a model do what its user may not.
 Related: Perez and Ribeiro (2022) arXiv 2211.09527; Greshake et al. (2023) arXiv 2302.12173.
 Cost: linear; each word looks at most ``_WINDOW`` words to either side.
 """
