@@ -16,6 +16,11 @@ A query is asked in every language its index holds: each word stands for the set
 any of those stemmers gives it. A text was stemmed by one stemmer, so a set rarely meets the
 same text twice, and a short query whose language was guessed wrong loses nothing.
 
+* Longer words also give their character 4-grams (:func:`fragments`), which BM25 counts beside the
+  stems: "химия" and "химический", "gearbox" and "gear" share no stem but most of their letters
+  (McNamee and Mayfield, "Character N-Gram Tokenization for European Language Text Retrieval",
+  2004, who find 4 best across languages).
+
 Cost: about 2 million words a minute on one core; stems are remembered.
 """
 
@@ -24,7 +29,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import Stemmer
@@ -61,8 +66,7 @@ def analyze(text: str, language: str = "") -> list[str]:
 def analyze_query(text: str, languages: Sequence[str]) -> list[tuple[str, ...]]:
     """For each word of a query in turn, the distinct terms it may stand as in those languages."""
     positions: list[tuple[str, ...]] = []
-    for word in _pattern().findall(normalize(text)):
-        script = _script(word)
+    for word, script in _words(text):
         if script == "PAIRS":
             positions.extend((gram,) for gram in _grams(word, (1, 2)))
         elif script == "TRIPLES":
@@ -71,6 +75,22 @@ def analyze_query(text: str, languages: Sequence[str]) -> list[tuple[str, ...]]:
             stems = (_stem(word, script, language) for language in languages or ("",))
             positions.append(tuple(dict.fromkeys(stems)))
     return positions
+
+
+def fragments(text: str) -> list[list[str]]:
+    """Character 4-grams of each word of four letters or more, its ends marked by spaces. Numbers
+    and the scripts that give n-grams anyhow have none."""
+    return [
+        _grams(f" {word} ", (4,))
+        for word, script in _words(text)
+        if len(word) >= 4 and script not in ("", "PAIRS", "TRIPLES")
+    ]
+
+
+def _words(text: str) -> Iterator[tuple[str, str]]:
+    """Words, and runs of scripts without spaces, with their scripts."""
+    for word in _pattern().findall(normalize(text)):
+        yield word, _script(word)
 
 
 def normalize(text: str) -> str:

@@ -7,9 +7,8 @@ writes; each sees the state it opened (see ``store`` for how).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +20,6 @@ from llmwright.core import (
     Embedder,
     Hit,
     InputError,
-    Section,
     canonical_json,
     content_hash,
 )
@@ -29,6 +27,15 @@ from llmwright.retrieval.chunking import DEFAULT_OVERLAP, DEFAULT_SIZE
 from llmwright.retrieval.dense import ANN_FROM
 from llmwright.retrieval.indexing import prepare
 from llmwright.retrieval.lexical import K1, B
+from llmwright.retrieval.records import (
+    CHUNK_COLUMNS,
+    Filter,
+    by_id,
+    document_hash,
+    matcher,
+    to_chunk,
+    to_document,
+)
 from llmwright.retrieval.searching import Searcher
 from llmwright.retrieval.store import (
     Snapshot,
@@ -37,14 +44,10 @@ from llmwright.retrieval.store import (
     create_store,
     read_columns,
     read_state,
-    to_json,
     writer_lock,
 )
 
 Mode = Literal["hybrid", "lexical", "dense"]
-Filter = Callable[[Chunk], bool] | Mapping[str, str]
-
-_CHUNK_COLUMNS = ("id", "document_id", "text", "start", "end", "heading", "language", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +91,12 @@ class Index:
         ``InputError`` where files stand at ``path``.
         """
         path = Path(path)
+        source = ""
         if isinstance(embedder, str):
             from llmwright.embeddings import load_embedder
 
+            # A path is kept whole: the index may be opened from another folder.
+            source = str(Path(embedder).absolute()) if Path(embedder).exists() else embedder
             embedder = load_embedder(embedder)
         if chunk_size < 1 or not 0 <= overlap <= chunk_size // 2:
             raise ConfigurationError(
@@ -100,7 +106,7 @@ class Index:
             )
         known = embedder.languages
         about = {
-            "source": str(getattr(embedder, "source", "")),
+            "source": source,
             "name": embedder.name,
             "dimension": embedder.dimension,
             "languages": sorted(known) if known is not None else None,
@@ -137,7 +143,7 @@ class Index:
         where another process is writing.
         """
         changes = Changes()
-        given = _distinct(documents)
+        given = by_id(documents)
         with writer_lock(self.path):
             transaction = Transaction(self.path)
             stored = transaction.hashes()
@@ -148,7 +154,7 @@ class Index:
                     changes.skipped.append(document.id)
                     if old is not None:
                         changes.removed.append(document.id)
-                elif old == _hash(document):
+                elif old == document_hash(document):
                     changes.unchanged.append(document.id)
                 else:
                     (changes.added if old is None else changes.updated).append(document.id)
@@ -157,8 +163,6 @@ class Index:
                 state = transaction.state
                 embedder = self._embedder if changed else None
                 rows, chunks = prepare(changed, embedder, state)
-                for row, document in zip(rows, changed, strict=True):
-                    row["hash"] = _hash(document)
                 transaction.delete([*changes.updated, *changes.removed])
                 transaction.add(rows, chunks)
                 transaction.commit()
@@ -208,7 +212,7 @@ class Index:
             return [[] for _ in queries]
         allowed = None
         if filter is not None:
-            accepts = _matcher(filter)
+            accepts = matcher(filter)
             allowed = [accepts(chunk) for chunk in self._all]
         found = self._searcher.search(queries, top, mode, allowed, lambda: self._embedder)
         return [self._hits(ranking) for ranking in found]
@@ -217,7 +221,7 @@ class Index:
         """All documents, in the order of their ids."""
         rows = self._snapshot.documents.search().to_arrow().to_pylist()
         for row in sorted(rows, key=lambda row: str(row["id"])):
-            yield _document(row)
+            yield to_document(row)
 
     def document(self, identity: str) -> Document:
         """One document. Raises ``InputError`` where there is none of that id."""
@@ -229,7 +233,7 @@ class Index:
                 where=str(self.path),
                 fix="look at the ids it holds, or index that document",
             )
-        return _document(found[0])
+        return to_document(found[0])
 
     def chunks(self) -> Iterator[Chunk]:
         """All chunks, in the order of their ids."""
@@ -241,7 +245,7 @@ class Index:
         Raises ``InputError`` where there is no such document or section.
         """
         identity, _, anchor = label.partition("#")
-        if label in self._lengths:  # an id may hold a "#" itself
+        if label in self._hashes:  # an id may hold a "#" itself
             identity, anchor = label, ""
         document = self.document(identity)
         if not anchor:
@@ -278,11 +282,11 @@ class Index:
         """
         state = self._snapshot.state
         settings = {k: v for k, v in state.embedder.items() if k != "source"}
-        fields = [*_CHUNK_COLUMNS, "votes"]
+        fields = [*CHUNK_COLUMNS, "votes"]
         if not state.embedder["fingerprint"]:
             fields.append("vector")
         records = self._snapshot.table(fields).to_pylist()
-        hashes = sorted(self._lengths.values())
+        hashes = sorted(self._hashes.values())
         parts = [state.chunk_size, state.overlap, state.k1, state.b, settings, hashes]
         return content_hash(
             "\n".join([canonical_json(parts), *(canonical_json(record) for record in records)])
@@ -291,7 +295,7 @@ class Index:
     def _take_up(self) -> None:
         self._snapshot = Snapshot(self.path)
         self._searcher = Searcher(self._snapshot)
-        for name in ("_all", "_lengths"):
+        for name in ("_all", "_hashes"):
             self.__dict__.pop(name, None)
 
     @cached_property
@@ -324,79 +328,23 @@ class Index:
 
     @cached_property
     def _all(self) -> list[Chunk]:
-        return [_chunk(row) for row in self._snapshot.table(_CHUNK_COLUMNS).to_pylist()]
+        return [to_chunk(row) for row in self._snapshot.table(CHUNK_COLUMNS).to_pylist()]
 
     @cached_property
-    def _lengths(self) -> dict[str, str]:
+    def _hashes(self) -> dict[str, str]:
         found = read_columns(self._snapshot.documents, ["id", "hash"])
         return dict(zip(found["id"].to_pylist(), found["hash"].to_pylist(), strict=True))
 
     def _hits(self, ranking: Sequence[tuple[int, float, dict[str, int]]]) -> list[Hit]:
         if not ranking:
             return []
-        rows = self._snapshot.records([row for row, _, _ in ranking], _CHUNK_COLUMNS[1:])
+        rows = self._snapshot.records([row for row, _, _ in ranking], CHUNK_COLUMNS[1:])
         ids = self._snapshot.ids
         return [
-            Hit(_chunk({**record, "id": ids[row]}), score, ranks)
+            Hit(to_chunk({**record, "id": ids[row]}), score, ranks)
             for record, (row, score, ranks) in zip(rows, ranking, strict=True)
         ]
 
 
 def _fingerprint(embedder: Embedder) -> str:
     return str(getattr(embedder, "fingerprint", ""))
-
-
-def _distinct(documents: Iterable[Document]) -> dict[str, Document]:
-    given: dict[str, Document] = {}
-    for document in documents:
-        if not document.id:
-            raise InputError(
-                "a document has an empty id", where=document.source, fix="give each its own id"
-            )
-        if document.id in given:
-            raise InputError(
-                f"two documents have the id {document.id!r}",
-                where=document.source,
-                fix="give each its own id",
-            )
-        given[document.id] = document
-    return given
-
-
-def _hash(document: Document) -> str:
-    return content_hash(asdict(document))
-
-
-def _matcher(filter: Filter) -> Callable[[Chunk], bool]:
-    if not isinstance(filter, Mapping):
-        return filter
-    wanted = dict(filter)
-    own = ("document_id", "language", "heading")
-
-    def accepts(chunk: Chunk) -> bool:
-        return all(
-            chunk.metadata.get(key, getattr(chunk, key) if key in own else None) == value
-            for key, value in wanted.items()
-        )
-
-    return accepts
-
-
-def _chunk(row: Mapping[str, Any]) -> Chunk:
-    values = {name: row[name] for name in _CHUNK_COLUMNS}
-    return Chunk(**{**values, "metadata": json.loads(row["metadata"])})
-
-
-def _document(row: Mapping[str, Any]) -> Document:
-    return Document(
-        id=row["id"],
-        text=row["text"],
-        title=row["title"],
-        source=row["source"],
-        language=row["language"],
-        sections=tuple(Section(**section) for section in json.loads(row["sections"])),
-        metadata=json.loads(row["metadata"]),
-    )
-
-
-__all__ = ["Changes", "Filter", "Index", "Mode", "to_json"]

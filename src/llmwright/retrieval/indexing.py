@@ -10,7 +10,7 @@ Cost: embedding dominates; chunks in a language the embedder does not know are n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from llmwright.core import Chunk, Document, Embedder, progress
 from llmwright.data import detect_language, scripts
-from llmwright.retrieval.analysis import analyze
 from llmwright.retrieval.chunking import chunk_document
 from llmwright.retrieval.dense import embed, knows
-from llmwright.retrieval.lexical import hash_terms
-from llmwright.retrieval.store import State, chunk_schema, to_json
+from llmwright.retrieval.lexical import passage_terms
+from llmwright.retrieval.records import document_row, to_json
+from llmwright.retrieval.store import State, chunk_schema
 
 _BATCH = 512  # chunks embedded between two steps of the progress bar
 
@@ -30,14 +30,14 @@ _BATCH = 512  # chunks embedded between two steps of the progress bar
 def prepare(
     documents: Sequence[Document], embedder: Embedder | None, state: State
 ) -> tuple[list[dict[str, Any]], pa.Table]:
-    """Rows of the tables ``documents`` (without ``hash``) and ``chunks``."""
+    """Rows of the tables ``documents`` and ``chunks``."""
     dimension = int(state.embedder["dimension"])
     chunks: list[Chunk] = []
     read: list[str] = []  # what the retrievers read of each chunk
     rows = []
     for document in documents:
         language = _language(document)
-        rows.append(_document_row(document, language))
+        rows.append(document_row(document, language))
         for chunk in chunk_document(
             replace(document, language=language), state.chunk_size, state.overlap
         ):
@@ -53,9 +53,7 @@ def prepare(
                 part = voting[begin : begin + _BATCH]
                 vectors[part] = embed(embedder, [read[i] for i in part])
                 advance(len(part))
-    terms = [
-        hash_terms(analyze(text, chunk.language)) for text, chunk in zip(read, chunks, strict=True)
-    ]
+    terms = [passage_terms(text, c.language) for text, c in zip(read, chunks, strict=True)]
     lengths = np.cumsum([0, *map(len, terms)])
     flat = np.concatenate(terms) if terms else np.zeros(0, np.int64)
     columns = {
@@ -87,16 +85,3 @@ def _chunk_language(chunk: Chunk) -> str:
     if chunk.language and detect_language(chunk.text, among={chunk.language}) == chunk.language:
         return chunk.language
     return detect_language(chunk.text) if ruling else chunk.language
-
-
-def _document_row(document: Document, language: str) -> dict[str, Any]:
-    return {
-        "id": document.id,
-        "hash": "",
-        "title": document.title,
-        "source": document.source,
-        "language": language,
-        "text": document.text,
-        "sections": to_json([asdict(section) for section in document.sections]),
-        "metadata": to_json(dict(document.metadata)),
-    }

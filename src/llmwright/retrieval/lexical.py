@@ -7,19 +7,24 @@ This is Lucene's form (Robertson and Zaragoza, "The Probabilistic Relevance Fram
 Beyond", 2009; Kamphuis et al., "Which BM25 do you mean?", 2020, who find that the variants do
 not differ by more than chance), with bm25s's defaults k1 = 1.5 and b = 0.75. The scores of all
 (term, passage) pairs are computed when the index is written and looked up when it is asked (Lù,
-"BM25S", arXiv 2407.03618): bm25s keeps, maps and sums them.
+"BM25S", arXiv 2407.03618); they are kept as bm25s's matrix, in its files.
 
-A term is known by a 64-bit hash instead of a number from a growing list, so passages analysed
-on different days fit together without being read again: adding documents costs one vectorised
-pass over stored integers. Two of a million different terms share a hash once in 4 * 10^7
-indexes.
+A passage's terms are the stems of its words and their character 4-grams. In a query each word
+weighs 1 by its stem, and the mean of its 4-grams weighs 1 more. Function words stay: idf makes
+little of them, and "The Who" or "to be" need them. (XQuAD R@1 with stems alone, stems and
+4-grams: Russian 0.915, 0.934; English 0.935, 0.946. Removing stop words: 0.916 and 0.934.)
+
+A term is known by a hash instead of a number from a growing list, so passages analysed on
+different days fit together without being read again: adding documents costs one vectorised pass
+over stored integers. Hashes have 63 bits and a sign, negative for 4-grams; two of a million
+terms share one in less than one index of a million.
 
 Cost: 8 bytes a posting; building takes about 0.2 s for a million words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -29,27 +34,52 @@ import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
+from llmwright.retrieval.analysis import analyze, analyze_query, fragments
+
 K1 = 1.5
 B = 0.75
 
 
 @lru_cache(maxsize=1 << 18)
-def term_hash(term: str) -> int:
-    """A signed 64-bit number that stands for the term, the same on every machine."""
+def term_hash(term: str, fragment: bool = False) -> int:
+    """A number that stands for a term, the same on every machine: 0 or more for a stem, below 0
+    for a fragment of a word."""
     digest = blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)
+    number = int.from_bytes(digest, "little") >> 1
+    return -1 - number if fragment else number
 
 
-def hash_terms(terms: Iterable[str]) -> NDArray[np.int64]:
-    return np.fromiter(map(term_hash, terms), dtype=np.int64)
+def passage_terms(text: str, language: str) -> NDArray[np.int64]:
+    """Hashes of a passage's stems and 4-grams, each as often as it occurs."""
+    stems = [term_hash(term) for term in analyze(text, language)]
+    grams = [term_hash(gram, fragment=True) for word in fragments(text) for gram in word]
+    return np.array(stems + grams, dtype=np.int64)
+
+
+def query_terms(text: str, languages: Sequence[str]) -> dict[int, float]:
+    """Hashes of what a query looks for, with weights; a word said twice weighs twice.
+
+    A word is stemmed in each of ``languages``; the stems, of which a passage holds the one of
+    its own language, weigh 1 each.
+    """
+    weights: dict[int, float] = {}
+    for stems in analyze_query(text, languages):
+        for stem in stems:
+            number = term_hash(stem)
+            weights[number] = weights.get(number, 0.0) + 1.0
+    for grams in fragments(text):
+        for gram in grams:
+            number = term_hash(gram, fragment=True)
+            weights[number] = weights.get(number, 0.0) + 1.0 / len(grams)
+    return weights
 
 
 class BM25:
     """Scores of all passages for a query. Rows are passages in the order they were given."""
 
-    def __init__(self, terms: NDArray[np.int64], scores: bm25s.BM25) -> None:
+    def __init__(self, terms: NDArray[np.int64], matrix: bm25s.BM25) -> None:
         self._terms = terms  # [vocabulary], sorted
-        self._scores = scores
+        self._matrix = matrix
 
     @classmethod
     def build(
@@ -81,20 +111,36 @@ class BM25:
         matrix.nonoccurrence_array = None
         return cls(vocabulary, matrix)
 
-    def score(self, query: Sequence[tuple[str, ...]]) -> NDArray[np.float32]:
-        """Scores [passages] for the positions of a query, each a set of terms that count alike.
-
-        A word said twice counts twice; words that no passage holds are passed over.
-        """
-        wanted = hash_terms(term for terms in query for term in terms)
-        place = np.searchsorted(self._terms, wanted)
-        place[place == len(self._terms)] = 0
-        known = place[self._terms[place] == wanted] if len(self._terms) else place[:0]
-        scores: NDArray[np.float32] = self._scores.get_scores_from_ids(known.tolist())
+    def score(self, query: Mapping[int, float]) -> NDArray[np.float32]:
+        """Scores [passages] for weighted terms; those that no passage holds are passed over."""
+        scores = np.zeros(self.rows, np.float32)
+        for number, weight in query.items():
+            rows, values = self.postings(number)
+            scores[rows] += np.float32(weight) * values  # a row occurs once among the postings
         return scores
 
+    @property
+    def rows(self) -> int:
+        return int(self._matrix.scores["num_docs"])
+
+    def postings(self, term: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The passages that hold a term, ascending, and what it gives to the score of each."""
+        column = int(np.searchsorted(self._terms, term))
+        if column == len(self._terms) or self._terms[column] != term:
+            column, end = 0, 0
+        else:
+            column, end = self._matrix.scores["indptr"][column : column + 2].tolist()
+        scores = self._matrix.scores
+        return scores["indices"][column:end], scores["data"][column:end]
+
+    def weight(self, term: int, row: int) -> float:
+        """What a term gives to the score of one passage."""
+        rows, values = self.postings(term)
+        at = int(np.searchsorted(rows, row))
+        return float(values[at]) if at < len(rows) and rows[at] == row else 0.0
+
     def save(self, folder: Path) -> None:
-        self._scores.save(folder, show_progress=False)
+        self._matrix.save(folder, show_progress=False)
         np.save(folder / "terms.npy", self._terms)
 
     @classmethod

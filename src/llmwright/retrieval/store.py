@@ -16,7 +16,6 @@ Cost: a commit rewrites the BM25 matrix (all postings) and index.json, and appen
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -330,7 +329,3 @@ def _at(table: Any, version: int) -> Any:
 
 def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def to_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)

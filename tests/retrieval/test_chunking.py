@@ -1,0 +1,163 @@
+"""Chunking laws: offsets hold, nothing is lost or doubled, nothing is too large, one section."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmwright.core import ConfigurationError, Document, Section
+from llmwright.retrieval import approximate_tokens, chunk_document
+
+texts = st.one_of(
+    st.text(max_size=400),
+    st.text(alphabet="ab. \n\n!?。字👩‍👩‍👧é", max_size=600),
+    st.lists(st.sampled_from(["word", "Слово", "#", "\n\n", ". ", "漢字", "à́", " "]), max_size=200).map(
+        "".join
+    ),
+)  # fmt: skip
+
+
+def bytes_count(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Document:
+    text = draw(texts)
+    starts = draw(st.lists(st.integers(0, len(text)), max_size=6, unique=True).map(sorted))
+    levels = [draw(st.integers(1, 3)) for _ in starts]
+    sections = []
+    for i, (start, level) in enumerate(zip(starts, levels, strict=True)):
+        later = (s for s, at in zip(starts[i + 1 :], levels[i + 1 :], strict=True) if at <= level)
+        sections.append(Section(f"h{i}", f"h{i}", level, start, next(later, len(text))))
+    return Document("d", text, sections=tuple(sections))
+
+
+@settings(max_examples=300, deadline=None)
+@given(documents(), st.integers(1, 40), st.sampled_from([approximate_tokens, len, bytes_count]))
+def test_without_overlap_every_character_is_in_one_chunk(document, size, count):
+    at = 0
+    for chunk in chunk_document(document, size, 0, count):
+        assert document.text[chunk.start : chunk.end] == chunk.text
+        assert chunk.id == f"d:{chunk.start}-{chunk.end}"
+        assert chunk.text == chunk.text.strip() != ""
+        assert count(chunk.text) <= size or len(chunk.text) == 1
+        assert chunk.start >= at  # nothing doubled
+        assert not document.text[at : chunk.start].strip()  # nothing lost
+        at = chunk.end
+    assert not document.text[at:].strip()
+
+
+@settings(max_examples=300, deadline=None)
+@given(documents(), st.integers(2, 40), st.data())
+def test_with_overlap_chunks_advance_and_share_no_more_than_the_overlap(document, size, data):
+    overlap = data.draw(st.integers(0, size // 2))
+    chunks = chunk_document(document, size, overlap)
+    covered = set()
+    for chunk in chunks:
+        assert document.text[chunk.start : chunk.end] == chunk.text
+        assert approximate_tokens(chunk.text) <= size
+        covered.update(range(chunk.start, chunk.end))
+    for one, two in pairwise(chunks):
+        assert one.start < two.start
+        assert one.end < two.end
+        assert approximate_tokens(document.text[two.start : one.end]) <= overlap
+    assert all(c.isspace() for i, c in enumerate(document.text) if i not in covered)
+
+
+def test_overlap_repeats_the_last_sentences():
+    text = " ".join(f"Sentence number {i} is here." for i in range(12))
+    chunks = chunk_document(Document("d", text), size=24, overlap=8)
+    for one, two in pairwise(chunks):
+        assert text[two.start : one.end].startswith("Sentence number")
+    assert chunk_document(Document("d", text), 24, 0) != chunks
+
+
+def test_the_strongest_border_wins():
+    text = "One two three. Four five six.\n\nSeven eight nine. Ten eleven twelve."
+    assert [c.text for c in chunk_document(Document("d", text), size=9)] == text.split("\n\n")
+    assert [c.text for c in chunk_document(Document("d", text), size=4)] == [
+        "One two three.", "Four five six.", "Seven eight nine.", "Ten eleven twelve.",
+    ]  # fmt: skip
+
+
+def test_a_text_just_too_long_is_cut_in_the_middle():
+    text = " ".join(f"w{i:02}." for i in range(23))  # 2 tokens each
+    sizes = [approximate_tokens(c.text) for c in chunk_document(Document("d", text), size=40)]
+    assert sizes == [24, 22]
+
+
+def _markdown(*parts: tuple[int, str, str]) -> Document:
+    """A document of (level, title, body)."""
+    text, starts = "", []
+    for level, title, body in parts:
+        starts.append(len(text))
+        text += f"{'#' * level} {title}\n\n{body}\n\n"
+    sections = []
+    for i, (level, title, _) in enumerate(parts):
+        later = (starts[j] for j in range(i + 1, len(parts)) if parts[j][0] <= level)
+        end = next(later, len(text))
+        sections.append(Section(title, title.lower(), level, starts[i], end))
+    return Document("d", text, sections=tuple(sections))
+
+
+def test_sections_are_not_crossed_and_headings_are_paths():
+    body = "word " * 30
+    document = _markdown((1, "LoRA", body), (2, "Rank", body), (2, "Alpha", body), (1, "End", body))
+    chunks = chunk_document(document, size=100)
+    assert [c.heading for c in chunks] == ["LoRA", "LoRA > Rank", "LoRA > Alpha", "End"]
+    assert all(c.text.startswith("#") for c in chunks)
+
+
+def test_tiny_sections_join_below_one_heading_and_bare_headings_join_their_first_section():
+    tiny, body = "A few words.", "word " * 30
+    document = _markdown(
+        (1, "FAQ", body), (2, "One", tiny), (2, "Two", tiny), (1, "Next", ""), (2, "Part", body)
+    )
+    chunks = chunk_document(document, size=100)
+    assert [c.heading for c in chunks] == ["FAQ", "FAQ", "Next > Part"]
+    assert "# One" in chunks[1].text and "# Two" in chunks[1].text
+    # A tiny section is not joined across its parent's border.
+    apart = _markdown((1, "A", body), (2, "One", tiny), (1, "B", body), (2, "Two", tiny))
+    assert [c.heading for c in chunk_document(apart, 100)] == ["A", "A > One", "B", "B > Two"]
+
+
+@pytest.mark.parametrize("text", ["", " \n\t ", "\u2003\n"])
+def test_no_text_no_chunks(text):
+    assert chunk_document(Document("d", text)) == []
+
+
+@pytest.mark.parametrize(("size", "overlap"), [(0, 0), (10, 6), (10, -1)])
+def test_sizes_that_make_no_sense_are_refused(size, overlap):
+    with pytest.raises(ConfigurationError, match="chunk"):
+        chunk_document(Document("d", "x"), size, overlap)
+
+
+def test_a_long_word_is_cut_in_linear_time():
+    chunks = chunk_document(Document("d", "x" * 300_000), size=100)
+    assert "".join(c.text for c in chunks) == "x" * 300_000
+    assert max(len(c.text) for c in chunks) <= 800
+
+
+def test_marks_stay_with_their_letters():
+    text = "e\u0301" * 4000
+    assert all(c.text.startswith("e") for c in chunk_document(Document("d", text), size=10))
+
+
+def test_counts_are_near_those_of_word_pieces(minilm_path):
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(minilm_path / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    text = (
+        "Low-rank adaptation (LoRA) freezes the pretrained weights and injects trainable "
+        "rank-decomposition matrices into each layer of the Transformer architecture, greatly "
+        "reducing the number of trainable parameters for downstream tasks. Compared to GPT-3 "
+        "175B fine-tuned with Adam, it cuts them 10,000 times and the GPU memory 3 times."
+    )
+    pieces = len(tokenizer.encode(text, add_special_tokens=False).ids)
+    assert 0.8 < approximate_tokens(text) / pieces < 1.25
