@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmwright.build.assistant import Assistant, Models
 from llmwright.build.recipe import Recipe
@@ -37,6 +37,9 @@ from llmwright.core import (
     write_jsonl,
 )
 from llmwright.data import Question, find_documents, read_documents, read_examples, read_questions
+
+if TYPE_CHECKING:
+    from llmwright.retrieval import Index
 
 _UPSERT = 256  # documents embedded and committed at a time: what a kill can cost
 
@@ -142,7 +145,7 @@ class _Planner:
             else:
                 index = Index.create(
                     folder,
-                    self.models.embedder(),
+                    self.models.embedder_source,
                     chunk_size=section.chunk_size,
                     overlap=section.chunk_overlap,
                 )
@@ -210,9 +213,8 @@ class _Planner:
 
         def run(output: Path, inputs: Mapping[str, Path]) -> None:
             from llmwright.evaluation import evaluate_retrieval
-            from llmwright.retrieval import Index
 
-            index = Index.open(inputs["index"] / "index")
+            index = self._open(inputs["index"])
             report = evaluate_retrieval(
                 lambda query, top: index.search(query, top, mode=mode),
                 self.held_out,
@@ -290,15 +292,19 @@ class _Planner:
 
     def _cited(self, questions: Sequence[Question], index: Path) -> list[Example]:
         from llmwright.build.examples import cited_examples
-        from llmwright.retrieval import Index
 
         return cited_examples(
             questions,
-            Index.open(index / "index"),
+            self._open(index),
             mode=self.recipe.retrieval.mode,
             top=self.recipe.retrieval.top,
             system=self.recipe.prompt.system,
         )
+
+    def _open(self, stage: Path) -> Index:
+        from llmwright.retrieval import Index
+
+        return Index.open(stage / "index", self.models.embedder())
 
     def _prompting(self, questions: Sequence[Question]) -> dict[str, Any]:
         """All that decides what ``_cited`` makes of an index."""

@@ -10,18 +10,9 @@ from typing import Any
 
 import click
 
+from llmwright.cli.batch import answer_file
 from llmwright.cli.output import hit_record, json_option, print_answer, print_json
-from llmwright.core import (
-    ChatModel,
-    Completion,
-    InputError,
-    LLMwrightError,
-    Message,
-    SamplingParams,
-    progress,
-    read_jsonl,
-    write_jsonl,
-)
+from llmwright.core import Completion, InputError, Message, SamplingParams, read_jsonl
 
 
 @click.command(name="ask")
@@ -54,12 +45,7 @@ def command(
         raise click.UsageError("give one QUESTION, or --questions FILE with --out FILE")
     params = SamplingParams(max_tokens=max_tokens)
     if questions is not None and out is not None:
-        records = read_jsonl(questions, {"question": str})
-        answers = asyncio.run(_ask_all(release, records, params))
-        write_jsonl(out, answers)
-        failed = sum("error" in answer for answer in answers)
-        said = f", {failed} of them errors" if failed else ""
-        click.echo(f"wrote {len(answers)} answers to {out}{said}", err=True)
+        asyncio.run(_ask_all(release, read_jsonl(questions, {"question": str}), params, out))
         return
     if question is None or not question.strip():
         raise InputError("the question is empty", fix="ask something")
@@ -72,39 +58,33 @@ async def _ask(release: Path, question: str, params: SamplingParams, as_json: bo
     async with aclosing(open_release(release)) as assistant:
         if as_json:
             completion = await assistant.complete([Message("user", question)], params)
-            print_json(_record(question, completion))
+            print_json({"question": question, **_record(completion)})
         else:
             await print_answer(assistant, [Message("user", question)], params)
 
 
 async def _ask_all(
-    release: Path, records: Sequence[dict[str, Any]], params: SamplingParams
-) -> list[dict[str, Any]]:
-    """Answer every record, in its order. An error of one is written down and stops none."""
+    release: Path, records: Sequence[dict[str, Any]], params: SamplingParams, out: Path
+) -> None:
     from llmwright.build import open_release
 
+    def kept(place: int) -> dict[str, Any]:
+        return {key: records[place][key] for key in ("id", "question") if key in records[place]}
+
     async with aclosing(open_release(release)) as assistant:
-        with progress("answering", len(records), "questions") as advance:
-
-            async def one(record: dict[str, Any]) -> dict[str, Any]:
-                kept = {"id": record["id"]} if "id" in record else {}
-                answer = await _answer(assistant, record["question"], params)
-                advance(1)
-                return {**kept, **answer}
-
-            return await asyncio.gather(*(one(record) for record in records))
-
-
-async def _answer(model: ChatModel, question: str, params: SamplingParams) -> dict[str, Any]:
-    try:
-        return _record(question, await model.complete([Message("user", question)], params))
-    except LLMwrightError as error:
-        return {"question": question, "error": str(error)}
+        await answer_file(
+            assistant,
+            assistant.hash,
+            [[Message("user", record["question"])] for record in records],
+            params,
+            out,
+            lambda place, answer: {**kept(place), **_record(answer)},
+            lambda place, error: {**kept(place), "error": error},
+        )
 
 
-def _record(question: str, completion: Completion) -> dict[str, Any]:
+def _record(completion: Completion) -> dict[str, Any]:
     return {
-        "question": question,
         "answer": completion.text,
         "finish_reason": completion.finish_reason,
         "usage": {

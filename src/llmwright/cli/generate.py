@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
+from llmwright.cli.batch import answer_file
 from llmwright.cli.output import print_answer
 from llmwright.core import (
-    ChatModel,
+    Completion,
     InputError,
-    LLMwrightError,
     Message,
     SamplingParams,
-    progress,
+    content_hash,
     read_jsonl,
-    write_jsonl,
 )
 
 
@@ -78,9 +76,15 @@ def command(
             if out is None:
                 await print_answer(opened, requests[0][1], params)
                 return
-            records = await _generate(opened, requests, params)
-        write_jsonl(out, records)
-        click.echo(f"wrote {len(records)} answers to {out}", err=True)
+            await answer_file(
+                opened,
+                content_hash([model, str(adapter), dtype]),
+                [messages for _, messages in requests],
+                params,
+                out,
+                lambda place, answer: {**requests[place][0], **_record(answer)},
+                lambda place, error: {**requests[place][0], "error": error},
+            )
 
     asyncio.run(run())
 
@@ -108,26 +112,11 @@ def _read(path: Path) -> list[Request]:
     return requests
 
 
-async def _generate(
-    model: ChatModel, requests: Sequence[Request], params: SamplingParams
-) -> list[dict[str, Any]]:
-    """Answer every request, in its order. An error of one is written down and stops none."""
-    with progress("generating", len(requests), "prompts") as advance:
-
-        async def one(kept: dict[str, Any], messages: list[Message]) -> dict[str, Any]:
-            try:
-                answer = await model.complete(messages, params)
-            except LLMwrightError as error:
-                return {**kept, "error": str(error)}
-            finally:
-                advance(1)
-            return {
-                **kept,
-                "text": answer.text,
-                "finish_reason": answer.finish_reason,
-                "token_ids": list(answer.token_ids),
-                "logprobs": list(answer.logprobs),
-                "prompt_tokens": answer.usage.prompt_tokens,
-            }
-
-        return await asyncio.gather(*(one(kept, messages) for kept, messages in requests))
+def _record(answer: Completion) -> dict[str, Any]:
+    return {
+        "text": answer.text,
+        "finish_reason": answer.finish_reason,
+        "token_ids": list(answer.token_ids),
+        "logprobs": list(answer.logprobs),
+        "prompt_tokens": answer.usage.prompt_tokens,
+    }

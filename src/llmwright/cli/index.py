@@ -59,7 +59,6 @@ def command(
     if not documents and not delete:
         raise click.UsageError("name documents to add, or --delete ID")
     from llmwright.data import read_documents
-    from llmwright.embeddings import load_embedder
     from llmwright.retrieval import Index
 
     counts = {"added": 0, "updated": 0, "unchanged": 0, "deleted": 0}
@@ -69,7 +68,7 @@ def command(
     if (out / "index.json").is_file():
         index = Index.open(out)
     else:
-        index = Index.create(out, load_embedder(embedder), chunk_size=chunk_size, overlap=overlap)
+        index = Index.create(out, embedder, chunk_size=chunk_size, overlap=overlap)
     if delete:
         counts["deleted"] = index.delete(delete)
     while batch:
