@@ -27,6 +27,7 @@ os.environ.setdefault("LLMWRIGHT_PROGRESS", "0")
 
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
 from llmwright.core import SamplingParams
 from llmwright.inference import Generator
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    logging.disable_progress_bar()
     missed, same, ratios = [], {}, []
     print(f"{'dtype':9} {'streams':>7} {'llmwright':>10} {'transformers':>13} {'ratio':>6}")
     for dtype in ("float32", "bfloat16"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 from contextlib import aclosing
@@ -417,3 +419,25 @@ def test_unseeded_requests_differ_and_seeded_ones_repeat(tiny):
         assert run(-3) == run(-3)
         runs = [run(1), run(2), run(None), run(None)]
         assert all(a != b for a, b in pairwise(runs))
+
+
+def test_a_program_may_end_while_the_engine_works(tiny_model_path):
+    program = f"""
+import asyncio
+from llmwright.core import SamplingParams
+from llmwright.inference import Generator
+from llmwright.modeling import load_model
+
+async def main():
+    global stream
+    stream = generator.stream_tokens([5, 6, 7], SamplingParams(max_tokens=4000, temperature=1.0))
+    await anext(stream)
+
+generator = Generator(load_model({str(tiny_model_path)!r}, "float32"))
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+print("end of program")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "end of program\n"
+    assert done.returncode == 0, done.stderr

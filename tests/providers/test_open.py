@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
@@ -68,3 +70,11 @@ def test_errors_show_the_way_out(source, kind, fix):
 def test_adapters_are_for_local_models(tmp_path):
     with pytest.raises(ConfigurationError, match="remote model"):
         open_chat_model("http://host/v1#m", adapter=tmp_path)
+
+
+def test_remote_models_need_no_torch():
+    program = (
+        "import sys; from llmwright.providers import open_chat_model as o;"
+        "o('http://localhost:1/v1#m'); assert not {'torch', 'transformers'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
