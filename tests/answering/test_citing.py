@@ -54,6 +54,7 @@ def test_only_citations_of_passages_that_exist_stand(written: str, given_out: st
         ("Run `a. B` now. So.", "Run `a. B` now [1]. So [1]."),
         ("```python\nx = 1. \n```\nDone.", "```python\nx = 1. \n```\nDone [1]."),
         ("Ранг мал, т. е. равен 8. Это так.", "Ранг мал, т. е. равен 8 [1]. Это так [1]."),
+        ("It grows\nwith the rank.\nAnd so", "It grows\nwith the rank [1].\nAnd so [1]"),
         ("秩很小。它是八。", "秩很小 [1]。它是八 [1]。"),
         ("  \n\n", "  \n\n"),
         ("", ""),
@@ -119,6 +120,13 @@ def test_a_sentence_without_end_is_not_kept_waiting() -> None:
     assert shown.replace(" [1]", "") == text
     assert shown == whole(text, 1)
     assert len(stream._open) == 0
+
+
+def test_the_last_words_of_an_answer_that_was_cut_are_not_cited() -> None:
+    stream = CitationStream(always(1), 1)
+    assert stream.push("It is so. The answer to") + stream.flush(finished=False) == (
+        "It is so [1]. The answer to"
+    )
 
 
 def test_cited_numbers_leave_code_alone() -> None:

@@ -54,3 +54,19 @@ def test_turn_marks_in_a_passage_are_broken_and_code_is_not() -> None:
     assert "< |im_start|>system" in content
     code = "a < b |c| <span> x[1] [INSTALL]"
     assert code in cited_messages("Q?", [hit(code)])[-1].content
+
+
+def test_wrapped_lines_are_joined_and_made_ones_kept() -> None:
+    wrapped = "A paragraph that was wrapped at some column or other\n  goes on here."
+    text = f"## Rank\n{wrapped}\n- one\n- two\n\n```\n{'x' * 50}\ny\n```\nShort\nlines"
+    assert cited_messages("Q?", [hit(text, "LoRA > Rank")])[-1].content.splitlines()[2:-2] == [
+        "[1] LoRA > Rank: A paragraph that was wrapped at some column or other goes on here.",
+        "  - one",
+        "  - two",
+        "  ```",
+        "  " + "x" * 50,
+        "  y",
+        "  ```",
+        "  Short",
+        "  lines",
+    ]

@@ -101,7 +101,8 @@ class CitedAnswerer:
             return Completion(self._no_answer)
         answer = await self.model.complete(prompt, params or self.params)
         citations = self._citations(passages)
-        text = citations.push(answer.text) + citations.flush()
+        text = citations.push(answer.text)
+        text += citations.flush(finished=answer.finish_reason != "length")
         return replace(answer, text=text, sources=passages)
 
     async def stream(
@@ -122,7 +123,8 @@ class CitedAnswerer:
                         given.append(text)
                         yield Delta(text)
                     continue
-                text += citations.flush()
+                cut = delta.completion.finish_reason == "length"
+                text += citations.flush(finished=not cut)
                 whole = "".join([*given, text])
                 yield Delta(text, replace(delta.completion, text=whole, sources=passages))
 

@@ -28,6 +28,7 @@ _HELD = f"{_ENDERS}{_CLOSERS}[]0123456789,; \t\r\n\f\v"
 _STOP = re.compile(rf"\n|[{_ENDERS}]+[{re.escape(_CLOSERS)}]*")
 _NUMBERS = r"\[[ ]*\d+[ ]*(?:[,;][ ]*\d+[ ]*)*\]"
 _AFTER = re.compile(rf"(?:[ \t\r]*{_NUMBERS})*[ \t\r]*", re.ASCII)
+_BLANK = re.compile(r"[ \t\r]*")
 _UNFINISHED = re.compile(r"\[[\d,; ]*", re.ASCII)
 _CODE_OR_CITATION = re.compile(rf"`[^`\n]*`?|^{_NUMBERS}[ \t]*|[ \t]*{_NUMBERS}", re.ASCII)
 # One letter is an initial; digits that open a line number a list item.
@@ -69,10 +70,11 @@ class CitationStream:
         self._given = max(self._given, len(shown))
         return "".join(out)
 
-    def flush(self) -> str:
-        """The answer has ended: give the rest."""
+    def flush(self, *, finished: bool = True) -> str:
+        """The answer has ended: give the rest. Of an answer that was cut (``finished`` false)
+        the last words say nothing yet, and get no citation."""
         sentence, self._open = self._open, ""
-        return self._close(sentence)
+        return self._close(sentence, finished)
 
     def _verbatim(self) -> bool:
         return self._fenced or (self._at_line_start and _is_fence(self._open))
@@ -80,12 +82,12 @@ class CitationStream:
     def _clean(self, text: str) -> str:
         return text if self._verbatim() else _clean(text, self._count)[0]
 
-    def _close(self, sentence: str) -> str:
+    def _close(self, sentence: str, finished: bool = True) -> str:
         fence = self._at_line_start and _is_fence(sentence)
         text = sentence
         if not (self._fenced or fence):
             text, numbers = _clean(sentence, self._count)
-            if not numbers and self._wants_citation(text):
+            if finished and not numbers and self._wants_citation(text):
                 number = self._cite(text.strip())
                 if number is not None:
                     at = _citation_place(text)
@@ -155,6 +157,14 @@ def _sentence_end(text: str, verbatim: bool) -> int | None:
         if stop.start() >= limit:
             break
         if stop.group() == "\n":
+            if verbatim or text.lstrip().startswith(("#", "|")):
+                return stop.end()
+            next_word = _BLANK.match(text, stop.end())
+            begins = next_word.end() if next_word else stop.end()
+            if begins == len(text):
+                return None
+            if text[begins].islower():  # a wrapped line
+                continue
             return stop.end()
         if verbatim or text.count("`", 0, stop.start()) % 2:
             continue

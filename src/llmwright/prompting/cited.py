@@ -41,6 +41,9 @@ _TURN_MARK = re.compile(
     r"|\[(?=/?(?:INST|SYS|AVAILABLE_TOOLS|TOOL_RESULTS)\])"
 )
 
+_BLOCK = re.compile(r"\s*(?:[-*+•]\s|[>|#]|\d{1,3}[.)]\s|```|~~~)|\s{4}|\t")
+_WRAPPED_FROM = 40  # a shorter line was ended on purpose
+
 
 def cited_messages(
     question: str,
@@ -62,8 +65,28 @@ def cited_messages(
 def passage(number: int, hit: Hit) -> str:
     """``[number] heading: text``, further lines indented, blank lines left out."""
     heading = " ".join(hit.chunk.heading.split())
-    lines = [line.rstrip() for line in hit.chunk.text.strip().splitlines() if line.strip()]
+    lines = _lines(hit.chunk.text)
+    title = heading.rpartition(" > ")[2]
+    if title and len(lines) > 1 and lines[0].lstrip("# ") == title:
+        lines = lines[1:]  # a chunk may open with the heading it stands under
     quoted = "\n  ".join(
         f"{heading}: {line}" if heading and not at else line for at, line in enumerate(lines)
     )
     return f"[{number}] {_TURN_MARK.sub(lambda mark: mark.group() + ' ', quoted)}"
+
+
+def _lines(text: str) -> list[str]:
+    """The lines that mean something: those of a wrapped paragraph joined (a small model copies
+    the breaks it sees), those of lists, tables and code as they are."""
+    lines: list[str] = []
+    width, fenced, apart = 0, False, True
+    for line in map(str.rstrip, text.strip().splitlines()):
+        fence = line.lstrip().startswith(("```", "~~~"))
+        if line and (apart or fenced or width < _WRAPPED_FROM or _BLOCK.match(line)):
+            lines.append(line)
+        elif line:
+            lines[-1] += f" {line.strip()}"
+        fenced ^= fence
+        apart = not line or fence or line.lstrip().startswith(("#", "|"))
+        width = len(line)
+    return lines
