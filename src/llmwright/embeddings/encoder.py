@@ -181,11 +181,13 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer:
+    where, fix = str(folder), "fetch the model again"
     try:
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # the library raises bare Exception
-        raise ModelSourceError(
-            f"tokenizer.json cannot be read ({error})",
-            where=str(folder),
-            fix="fetch the model again",
-        ) from error
+        what = f"tokenizer.json cannot be read ({error})"
+        raise ModelSourceError(what, where=where, fix=fix) from error
+    if not tokenizer.encode("").ids:  # the encoder was trained with them, and needs one token
+        what = "tokenizer.json adds no [CLS] and [SEP] to a text"
+        raise ModelSourceError(what, where=where, fix=fix)
+    return tokenizer

@@ -61,7 +61,7 @@ def load_embedder(source: str | Path) -> FingerprintedEmbedder:
 def _name(source: str) -> str:
     """What the model is called: never a path of this machine, which would enter a release."""
     scheme, _, rest = source.partition(":")
-    return rest if scheme in ("pypi", "hf") else Path(source).name
+    return rest if scheme in ("pypi", "hf") else Path(source).resolve().name
 
 
 def _remote(source: str) -> FingerprintedEmbedder:
