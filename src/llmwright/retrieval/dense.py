@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from lancedb.index import HnswSq
 from numpy.typing import NDArray
 
 from llmwright.core import Embedder
@@ -53,7 +54,7 @@ def build_ann_index(table: Any) -> None:
         table.optimize()
         return
     # Rows that do not vote hold zeros, for which only the dot product is defined.
-    table.create_index(metric="dot", vector_column_name="vector", index_type="IVF_HNSW_SQ")
+    table.create_index("vector", config=HnswSq(distance_type="dot"))
 
 
 def ann_search(table: Any, query: NDArray[np.float32], top: int) -> list[tuple[str, float]]:

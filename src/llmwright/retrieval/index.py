@@ -86,9 +86,9 @@ class Index:
     ) -> Index:
         """Make an empty index in a new folder.
 
-        ``embedder`` is an embedder or its source; sizes are in approximate tokens
-        (``chunk_document``); from ``ann_from`` rows on, dense search is approximate. Raises
-        ``InputError`` where files stand at ``path``.
+        ``embedder`` is an embedder, or its source, which the index then remembers. Sizes are in
+        approximate tokens (``chunk_document``). From ``ann_from`` rows on, dense search is
+        approximate. Raises ``InputError`` where files stand at ``path``.
         """
         path = Path(path)
         source = ""
