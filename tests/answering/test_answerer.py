@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmwright.answering import NO_ANSWER, CitedAnswerer
+from llmwright.answering import NO_ANSWER, CitedAnswerer, arrange
 from llmwright.core import (
     ChatModel,
     Chunk,
@@ -37,8 +37,10 @@ def finds(*hits: Hit):  # type: ignore[no-untyped-def]
     return lambda query, top: list(hits[:top])
 
 
-async def pieces(model: ChatModel, messages: Sequence[Message]) -> list[Delta]:
-    return [delta async for delta in model.stream(messages)]
+async def pieces(
+    model: ChatModel, messages: Sequence[Message], params: SamplingParams | None = None
+) -> list[Delta]:
+    return [delta async for delta in model.stream(messages, params)]
 
 
 def test_an_answer_is_cited_and_carries_its_sources() -> None:
@@ -64,9 +66,10 @@ def test_streamed_and_whole_are_the_same(text: str, every: int) -> None:
         lambda messages: text,
         piece=lambda whole: [whole[at : at + every] for at in range(0, len(whole), every)],
     )
-    answerer = CitedAnswerer(model, finds(RANK, BITS), params=SamplingParams(max_tokens=1000))
-    whole = asyncio.run(answerer.complete(QUESTION))
-    deltas = asyncio.run(pieces(answerer, QUESTION))
+    answerer = CitedAnswerer(model, finds(RANK, BITS))
+    long = SamplingParams(max_tokens=1000)
+    whole = asyncio.run(answerer.complete(QUESTION, long))
+    deltas = asyncio.run(pieces(answerer, QUESTION, long))
     assert [delta.completion for delta in deltas[:-1]] == [None] * (len(deltas) - 1)
     assert deltas[-1].completion == whole
     assert "".join(delta.text for delta in deltas) == whole.text
@@ -125,8 +128,7 @@ def test_a_conversation_without_a_question_is_refused(messages: list[Message]) -
 @given(sizes=st.lists(st.integers(1, 60), min_size=1, max_size=6), room=st.integers(5, 100))
 def test_passages_are_whole_in_order_and_within_the_budget(sizes: list[int], room: int) -> None:
     hits = [hit("x" * size) for size in sizes]
-    answerer = CitedAnswerer(ScriptedModel(lambda m: ""), finds(), top=6, max_context=room)
-    chosen = answerer.arrange(hits)
+    chosen = arrange(hits, room)
     assert chosen
     assert sum(len(found.chunk.text) for found in chosen) <= room
     if all(found in hits for found in chosen):
@@ -140,19 +142,15 @@ def test_passages_are_whole_in_order_and_within_the_budget(sizes: list[int], roo
 
 
 def test_the_budget_can_count_words() -> None:
-    answerer = CitedAnswerer(
-        ScriptedModel(lambda m: ""), finds(), max_context=4, measure=lambda text: len(text.split())
-    )
-    (cut,) = answerer.arrange([hit("one two three four five six")])
+    (cut,) = arrange([hit("one two three four five six")], 4, lambda text: len(text.split()))
     assert cut.chunk.text == "one two three four"
 
 
-def test_params_of_the_call_come_first_then_those_of_the_answerer() -> None:
+def test_params_reach_the_model() -> None:
     model = ScriptedModel(lambda messages: "one two three four five six")
-    answerer = CitedAnswerer(model, finds(RANK), params=SamplingParams(max_tokens=2))
-    assert asyncio.run(answerer.complete(QUESTION)).text.split() == ["one", "two"]
-    longer = SamplingParams(max_tokens=4)
-    assert len(asyncio.run(answerer.complete(QUESTION, longer)).text.split()) == 4
+    answerer = CitedAnswerer(model, finds(RANK))
+    cut = asyncio.run(answerer.complete(QUESTION, SamplingParams(max_tokens=2)))
+    assert cut.text.split() == ["one", "two"]
 
 
 def test_the_loop_is_free_while_retrieval_computes() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmwright.answering.answerer import NO_ANSWER, CitedAnswerer, Search
     from llmwright.answering.citing import CitationStream, cited_numbers
+    from llmwright.answering.context import MAX_CONTEXT, arrange
     from llmwright.answering.support import THRESHOLD, Support
 
 _HOMES = {
@@ -20,17 +21,21 @@ _HOMES = {
     "Search": "answerer",
     "CitationStream": "citing",
     "cited_numbers": "citing",
+    "MAX_CONTEXT": "context",
+    "arrange": "context",
     "THRESHOLD": "support",
     "Support": "support",
 }
 
 __all__ = [
+    "MAX_CONTEXT",
     "NO_ANSWER",
     "THRESHOLD",
     "CitationStream",
     "CitedAnswerer",
     "Search",
     "Support",
+    "arrange",
     "cited_numbers",
 ]
 

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from llmwright.answering.citing import CitationStream
+from llmwright.answering.context import MAX_CONTEXT, arrange
 from llmwright.answering.support import THRESHOLD, Support
 from llmwright.core import (
     ChatModel,
@@ -44,7 +45,7 @@ class CitedAnswerer:
 
     ``search`` is called in worker threads, several at a time. ``max_context`` bounds the passages
     and ``max_history`` the earlier turns, both in the units of ``measure``: characters, unless it
-    counts something else (``tokenizer.count``). ``params`` are used where a call brings none.
+    counts something else (``tokenizer.count``).
     ``threshold`` is the share of a sentence that a passage must hold to be cited for it.
 
     A system message of the caller is added below ``system``, which it cannot replace.
@@ -60,10 +61,9 @@ class CitedAnswerer:
         system: str = CITED_SYSTEM,
         template: PromptTemplate = CITED_TEMPLATE,
         top: int = 3,
-        max_context: int = 6000,
+        max_context: int = MAX_CONTEXT,
         max_history: int = 2000,
         measure: Callable[[str], int] = len,
-        params: SamplingParams | None = None,
         no_answer: str = NO_ANSWER,
         threshold: float = THRESHOLD,
     ) -> None:
@@ -77,7 +77,6 @@ class CitedAnswerer:
                     f"{name} is {value}", where="cited answerer", fix=f"it must be at least {least}"
                 )
         self.model = model
-        self.params = params or SamplingParams()
         self._search = search
         self._system = system
         self._template = template
@@ -99,7 +98,7 @@ class CitedAnswerer:
         passages, prompt = await self._prepare(messages)
         if not passages:
             return Completion(self._no_answer)
-        answer = await self.model.complete(prompt, params or self.params)
+        answer = await self.model.complete(prompt, params)
         citations = self._citations(passages)
         text = citations.push(answer.text)
         text += citations.flush(finished=answer.finish_reason != "length")
@@ -115,7 +114,7 @@ class CitedAnswerer:
             return
         citations = self._citations(passages)
         given: list[str] = []
-        async with closing(self.model.stream(prompt, params or self.params)) as stream:
+        async with closing(self.model.stream(prompt, params)) as stream:
             async for delta in stream:
                 text = citations.push(delta.text)
                 if delta.completion is None:
@@ -138,25 +137,11 @@ class CitedAnswerer:
             )
         question = turns[-1].content
         hits = await asyncio.to_thread(self._search, question, self._top)
-        passages = self.arrange(hits)
+        passages = arrange(hits[: self._top], self._max_context, self._measure)
         added = [message.content for message in messages if message.role == "system"]
         system = "\n\n".join([self._system, *added])
         history = self._recent(turns[:-1])
         return passages, cited_messages(question, passages, system, history, self._template)
-
-    def arrange(self, hits: Sequence[Hit]) -> tuple[Hit, ...]:
-        """The passages that fit, best first, each whole. Where not even the best fits, as much
-        of its beginning as does: an answer from half a passage is better than none."""
-        chosen: list[Hit] = []
-        room = self._max_context
-        for hit in hits[: self._top]:
-            size = self._measure(hit.chunk.text) + self._measure(hit.chunk.heading)
-            if size <= room:
-                chosen.append(hit)
-                room -= size
-        if not chosen and hits:
-            chosen.append(_shortened(hits[0], self._max_context, self._measure))
-        return tuple(chosen)
 
     def _recent(self, turns: Sequence[Message]) -> list[Message]:
         """The latest turns that fit, from a user's on: chat templates want them alternating."""
@@ -174,17 +159,3 @@ class CitedAnswerer:
     def _citations(self, passages: Sequence[Hit]) -> CitationStream:
         support = Support(passages, self._threshold)
         return CitationStream(support.cite, len(passages))
-
-
-def _shortened(hit: Hit, most: int, measure: Callable[[str], int]) -> Hit:
-    """The longest beginning of a passage of at most ``most``, cut at a space where there is one."""
-    low, high = 0, len(hit.chunk.text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high) if measure(hit.chunk.text[:middle]) <= most else (low, middle - 1)
-        )
-    space = hit.chunk.text.rfind(" ", 0, low)
-    length = space if space > low // 2 else low
-    chunk = replace(hit.chunk, text=hit.chunk.text[:length], end=hit.chunk.start + length)
-    return replace(hit, chunk=chunk)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from llmwright.answering import arrange
 from llmwright.core import Chunk, Example, Hit, Message, Score, progress
 from llmwright.data import Question
 from llmwright.prompting import cited_messages
@@ -42,6 +43,7 @@ def cited_examples(
 
 
 def _example(question: Question, hits: list[Hit], index: Index, system: str) -> Example:
+    hits = list(arrange(hits))
     answer = question.answer
     if question.relevant:
         right = _best_chunk(question, index)

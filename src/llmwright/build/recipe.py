@@ -16,8 +16,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from llmwright.answering import NO_ANSWER
 from llmwright.build.gates import Gate, parse_gate
 from llmwright.core import LLMwrightError, RecipeError, read_text
+from llmwright.prompting import CITED_SYSTEM
 from llmwright.retrieval import DEFAULT_OVERLAP, DEFAULT_SIZE
 from llmwright.safety import Policy
 
@@ -80,11 +82,8 @@ class Adapt(_Section):
 class Prompt(_Section):
     """What the model is told, and what is said when the documents hold nothing."""
 
-    system: Annotated[str, Field(min_length=1)] = (
-        "You answer questions from the numbered passages. Answer in one or two sentences, "
-        "using only the passages."
-    )
-    no_answer: str = "The documents do not answer this question."
+    system: Annotated[str, Field(min_length=1)] = CITED_SYSTEM
+    no_answer: str = NO_ANSWER
 
 
 class Evaluation(_Section):

@@ -1,15 +1,24 @@
 """Progress on standard error: a bar with rate and time left on a terminal, and plain lines
-(one per step of ten per cent, at most one every two seconds) where output goes to a file."""
+(one per step of ten per cent, at most one every two seconds) where output goes to a file.
+
+A bar appears when the work has lasted half a second, so a query that is done at once shows none,
+and work inside work shows only the outer bar: whoever knows the whole tells of it.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from llmwright.core.settings import settings
+
+_DELAY = 0.5  # seconds
+_SHOWN: ContextVar[bool] = ContextVar("llmwright_progress_shown", default=False)
 
 
 class Advance(Protocol):
@@ -25,13 +34,14 @@ def progress(label: str, total: int | None = None, unit: str = "") -> Iterator[A
     >>> with progress("embedding", total=10, unit="chunks") as advance:
     ...     advance(10)
     """
-    if not settings().progress:
+    if _SHOWN.get() or not settings().progress:
         yield lambda count, note="": None
         return
-    if sys.stderr.isatty():
-        yield from _bar(label, total, unit)
-    else:
-        yield from _lines(label, total, unit)
+    before = _SHOWN.set(True)
+    try:
+        yield from (_bar if sys.stderr.isatty() else _lines)(label, total, unit)
+    finally:
+        _SHOWN.reset(before)
 
 
 def _bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
@@ -46,7 +56,7 @@ def _bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
         TimeRemainingColumn,
     )
 
-    with Progress(
+    bars = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
@@ -55,13 +65,22 @@ def _bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-    ) as bars:
-        task = bars.add_task(label, total=total)
+    )
+    task = bars.add_task(label, total=total)
 
-        def advance(count: int, note: str = "") -> None:
-            bars.update(task, advance=count, description=f"{label} {note}".rstrip())
+    def advance(count: int, note: str = "") -> None:
+        bars.update(task, advance=count, description=f"{label} {note}".rstrip())
 
+    # A timer, since the first step of the work may be a long one.
+    timer = threading.Timer(_DELAY, bars.start)
+    timer.daemon = True
+    timer.start()
+    try:
         yield advance
+    finally:
+        timer.cancel()
+        timer.join()
+        bars.stop()
 
 
 def _lines(label: str, total: int | None, unit: str) -> Iterator[Advance]:

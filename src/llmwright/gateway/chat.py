@@ -8,7 +8,6 @@ import uuid
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from llmwright.core import SamplingParams
 from llmwright.gateway.hangup import while_connected
 from llmwright.gateway.served import Served, read_request
 from llmwright.gateway.streaming import EventStream
@@ -16,15 +15,13 @@ from llmwright.gateway.wire import ChatRequest, completion_body
 
 
 async def chat_completions(request: Request) -> Response:
-    """Answer a conversation. A model's attribute ``params``, where it has one, holds its
-    defaults for what the client leaves open."""
+    """Answer a conversation. What the client leaves open is as `SamplingParams` has it."""
     asked = await read_request(request, ChatRequest)
     served = Served.of(request)
     name, model = served.chat_model(asked.model)
     asked.check()
     messages = asked.conversation()
-    defaults = getattr(model, "params", None)
-    params = asked.sampling(defaults if isinstance(defaults, SamplingParams) else SamplingParams())
+    params = asked.sampling()
     answer_id = f"chatcmpl-{uuid.uuid4().hex}"
     created = int(time.time())
     if asked.stream:

@@ -127,9 +127,8 @@ class ChatRequest(BaseModel):
             for turn in self.messages
         ]
 
-    def sampling(self, defaults: SamplingParams) -> SamplingParams | None:
-        """The parameters asked for over the model's own defaults; None where none is asked for,
-        which leaves all to the model."""
+    def sampling(self) -> SamplingParams | None:
+        """The parameters asked for; None where none is, which leaves all to the model."""
         limit = self.max_completion_tokens if self.max_tokens is None else self.max_tokens
         given: dict[str, Any] = {
             "max_tokens": limit,
@@ -140,10 +139,7 @@ class ChatRequest(BaseModel):
             "stop": None if self.stop is None else tuple(self.stop),
         }
         given = {name: value for name, value in given.items() if value is not None}
-        if not given:
-            return None
-        named = {name: getattr(defaults, name) for name in SamplingParams.__slots__}
-        return SamplingParams(**{**named, **given})
+        return SamplingParams(**given) if given else None
 
 
 class EmbeddingRequest(BaseModel):
