@@ -12,6 +12,7 @@ from llmwright.core import (
     read_json,
     read_jsonl,
     read_text,
+    sweep,
     write_json,
     write_jsonl,
 )
@@ -38,6 +39,27 @@ def test_a_folder_is_replaced_whole(tmp_path):
         _ = 1 / 0
     assert os.listdir(target) == ["second"]
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_what_killed_writes_left_is_swept_and_nothing_else(tmp_path):
+    import subprocess
+    import sys
+
+    code = (
+        "import os, pathlib, sys\n"
+        "from llmwright.core import atomic_folder, atomic_write\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "with atomic_write(folder / 'sub' / 'a.txt') as file, atomic_folder(folder / 'b') as inner:\n"
+        "    (inner / 'half').write_text('half')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)])
+    assert len(list(tmp_path.rglob("*"))) == 4
+    kept = [tmp_path / ".records.jsonl.partial", tmp_path / ".gitignore", tmp_path / "x.abcdefgh"]
+    for path in kept:
+        path.write_text("kept")
+    sweep(tmp_path)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
 
 
 def test_writing_where_a_file_stands_in_the_way_is_one_sentence(tmp_path):

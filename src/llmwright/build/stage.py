@@ -33,6 +33,7 @@ from llmwright.core import (
     InputError,
     content_hash,
     read_json,
+    sweep,
     tree_hash,
     write_json,
 )
@@ -108,6 +109,7 @@ def _run(
     if not stage.resumable:
         shutil.rmtree(partial, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)
+    sweep(output)
     began = time.monotonic()
     stage.run(output, {name: done[name].output for name in stage.reads})
     seconds = time.monotonic() - began

@@ -23,6 +23,7 @@ from llmwright.core.files import (
     read_jsonl,
     read_numbered_jsonl,
     read_text,
+    sweep,
     write_json,
     write_jsonl,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "read_numbered_jsonl",
     "read_text",
     "settings",
+    "sweep",
     "tree_hash",
     "write_json",
     "write_jsonl",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -69,6 +70,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writes that were killed left below a folder: temporary files and folders of
+    ``atomic_write`` and ``atomic_folder``. For whoever owns the folder alone."""
+    for path in sorted(folder.rglob(".*")):
+        if re.fullmatch(r"\..+\.[a-z0-9_]{8}(\.old)?", path.name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def read_text(path: Path) -> str:
