@@ -16,7 +16,7 @@ from hashing_embedder import HashingEmbedder
 
 from llmwright.core import CapacityError, Document, InputError
 from llmwright.retrieval import Index
-from llmwright.retrieval.store import writer_lock
+from llmwright.retrieval.store import Transaction, writer_lock
 
 HERE = Path(__file__).parent
 
@@ -183,3 +183,13 @@ def test_old_bm25_folders_go(folder):
     for number in range(1, 5):
         index.upsert(state(number))
     assert len(list((folder / "bm25").iterdir())) == 2
+
+
+def test_what_a_killed_writer_left_in_the_tables_is_dropped(folder):
+    index = Index.open(folder, HashingEmbedder())
+    digest = index.digest()
+    Transaction(folder).delete(["d0", "d1"])  # written to the tables, never committed
+    assert Index.open(folder).digest() == digest
+    index.upsert([Document("d2", "Round number r0 changed."), Document("new", "Round number r0.")])
+    assert {d.id for d in index.documents()} == {*(f"d{i}" for i in range(20)), "new"}
+    assert len(index.search("round number", 50)) == 21
