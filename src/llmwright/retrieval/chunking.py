@@ -14,7 +14,7 @@ no text of its own joins the first section below it. So each passage has one hea
 Size is counted by :func:`approximate_tokens` unless another counter is given: MiniLM and its
 like read 256 word pieces and drop the rest, so the default leaves room for the heading.
 
-Cost: linear in the text; about 10 MB a second is not reached, about 2 MB a second is.
+Cost: linear in the text.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ XQuAD R@1 unchanged.) Costs no embedding: one more product with the vectors, ten
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +42,13 @@ def expand_vector(
 
 
 def expand_terms(
-    query: Mapping[int, float], bm25: BM25, passages: Mapping[int, Sequence[int]]
+    query: Mapping[int, float], bm25: BM25, passages: Sequence[int]
 ) -> dict[int, float]:
-    """The query with the passages' most telling stems added; ``passages`` gives terms by row."""
+    """The query with the most telling stems of the passages (rows) added."""
     gains: dict[int, float] = {}
-    for row, terms in passages.items():
-        for term in _stems(terms):
-            gains[term] = gains.get(term, 0.0) + bm25.weight(term, row)
+    for row in passages:
+        for term, gain in bm25.passage(row).items():
+            gains[term] = gains.get(term, 0.0) + gain
     best = sorted(gains, key=lambda term: (-gains[term], term))[:TERMS]
     total, gained = sum(query.values()), sum(gains[term] for term in best)
     if not total or not gained:
@@ -57,8 +57,3 @@ def expand_terms(
     for term in best:
         expanded[term] = expanded.get(term, 0.0) + LAMBDA * gains[term] / gained
     return expanded
-
-
-def _stems(terms: Iterable[int]) -> list[int]:
-    """Distinct terms that are whole words: hashes of fragments are negative."""
-    return list(dict.fromkeys(term for term in terms if term >= 0))

@@ -36,7 +36,7 @@ from llmwright.retrieval.records import (
     to_chunk,
     to_document,
 )
-from llmwright.retrieval.searching import Searcher
+from llmwright.retrieval.searching import Ranked, Searcher
 from llmwright.retrieval.store import (
     Snapshot,
     State,
@@ -48,6 +48,8 @@ from llmwright.retrieval.store import (
 )
 
 Mode = Literal["hybrid", "lexical", "dense"]
+
+_IN_MEMORY = 20_000  # chunks kept once read: about 30 MB; larger indexes read what they show
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,7 @@ class Index:
             accepts = matcher(filter)
             allowed = [accepts(chunk) for chunk in self._all]
         found = self._searcher.search(queries, top, mode, allowed, lambda: self._embedder)
-        return [self._hits(ranking) for ranking in found]
+        return self._hits(found)
 
     def documents(self) -> Iterator[Document]:
         """All documents, in the order of their ids."""
@@ -335,15 +337,15 @@ class Index:
         found = read_columns(self._snapshot.documents, ["id", "hash"])
         return dict(zip(found["id"].to_pylist(), found["hash"].to_pylist(), strict=True))
 
-    def _hits(self, ranking: Sequence[tuple[int, float, dict[str, int]]]) -> list[Hit]:
-        if not ranking:
-            return []
-        rows = self._snapshot.records([row for row, _, _ in ranking], CHUNK_COLUMNS[1:])
-        ids = self._snapshot.ids
-        return [
-            Hit(to_chunk({**record, "id": ids[row]}), score, ranks)
-            for record, (row, score, ranks) in zip(rows, ranking, strict=True)
-        ]
+    def _hits(self, found: Sequence[Ranked]) -> list[list[Hit]]:
+        """Chunks are read at once for all queries, from memory where the index is small."""
+        rows = sorted({row for ranking in found for row, _, _ in ranking})
+        if self._snapshot.state.chunks <= _IN_MEMORY:
+            chunks = {row: self._all[row] for row in rows}
+        else:
+            records = self._snapshot.records(rows, CHUNK_COLUMNS) if rows else []
+            chunks = {row: to_chunk(record) for row, record in zip(rows, records, strict=True)}
+        return [[Hit(chunks[row], score, ranks) for row, score, ranks in r] for r in found]
 
 
 def _fingerprint(embedder: Embedder) -> str:

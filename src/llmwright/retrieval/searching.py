@@ -81,16 +81,17 @@ class Searcher:
         if mode != "hybrid":
             return [_single(ranking, top) for ranking in rankings]
         first = [[row for row, _ in _fuse(ranking)[: feedback.PASSAGES]] for ranking in rankings]
-        passages = self._passages({row for rows in first for row in rows})
+        voting = {row for i in vectors for row in first[i] if self._votes[row]}
+        passages = self._vectors_of(sorted(voting), exact)
         moved = {}
         for i, rows in enumerate(first):
-            known = {row: passages[row][0] for row in rows}
-            assert self._snapshot.bm25 is not None
-            weights = feedback.expand_terms(terms[i], self._snapshot.bm25, known)
+            if self._snapshot.bm25 is None:
+                continue
+            weights = feedback.expand_terms(terms[i], self._snapshot.bm25, rows)
             rankings[i]["lexical feedback"] = self._lexical(weights, mask, depth)
             if i in vectors:
-                voting = [passages[row][1] for row in rows if self._votes[row]]
-                moved[i] = feedback.expand_vector(vectors[i], np.array(voting, np.float32))
+                near = [passages[row] for row in rows if row in passages]
+                moved[i] = feedback.expand_vector(vectors[i], np.array(near, np.float32))
         for i, found in self._dense(moved, mask, depth, exact).items():
             rankings[i]["dense feedback"] = found
         return [_ranked(_fuse(ranking)[:top], ranking) for ranking in rankings]
@@ -129,13 +130,13 @@ class Searcher:
                 results[i] = [(int(row), float(scores[row])) for row in best]
         return results
 
-    def _passages(self, rows: set[int]) -> dict[int, tuple[list[int], list[float]]]:
-        """Terms and vectors by row, read from disk at once for all queries."""
-        order = sorted(rows)
-        records = self._snapshot.records(order, ["terms", "vector"]) if order else []
+    def _vectors_of(self, rows: list[int], exact: bool) -> dict[int, NDArray[np.float32]]:
+        if exact:
+            return {row: self._vectors[row] for row in rows}
+        records = self._snapshot.records(rows, ["vector"]) if rows else []
         return {
-            row: (record["terms"], record["vector"])
-            for row, record in zip(order, records, strict=True)
+            row: np.array(record["vector"], np.float32)
+            for row, record in zip(rows, records, strict=True)
         }
 
     @cached_property

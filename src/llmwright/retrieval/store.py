@@ -21,6 +21,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -128,13 +129,9 @@ class Snapshot:
             ) from error
         return table
 
-    @property
+    @cached_property
     def ids(self) -> list[str]:
         return cast(list[str], self._rows["id"].to_pylist())
-
-    @property
-    def languages(self) -> list[str]:
-        return cast(list[str], self._rows["language"].to_pylist())
 
     @property
     def votes(self) -> NDArray[np.bool_]:
@@ -143,7 +140,11 @@ class Snapshot:
     def records(self, rows: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """Columns of some rows, in the order asked for."""
         offsets = self._rows["offset"].take(pa.array(rows, pa.int64())).to_pylist()
-        found = self.chunks.take_offsets(sorted(set(offsets))).select(["id", *columns]).to_arrow()
+        found = (
+            self.chunks.take_offsets(sorted(set(offsets)))
+            .select(list({"id": None, **dict.fromkeys(columns)}))
+            .to_arrow()
+        )
         by_id = {record["id"]: record for record in found.to_pylist()}
         ids = self._rows["id"].take(pa.array(rows, pa.int64())).to_pylist()
         return [by_id[identity] for identity in ids]
