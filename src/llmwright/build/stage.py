@@ -1,8 +1,8 @@
 """The stage contract: what a build is made of, and why nothing finished is done twice.
 
 A stage reads the outputs of earlier stages and files outside the build, and writes one folder.
-Its **key** is the hash of all that decides its output: name, version of its code, parameters,
-hashes of the outside files, digests of the outputs it reads. Its **digest** is the hash of what
+Its **key** is the hash of all that decides its output: name, version of its code and of this
+package, parameters, hashes of the outside files, digests of the outputs it reads. Its **digest** is the hash of what
 came out. A stage whose key stands on disk is reused; since keys are made of digests and not of
 keys, a change that alters nothing downstream reruns nothing downstream (early cut-off, as in
 Mokhov, Mitchell & Peyton Jones, "Build Systems à la Carte", 2018).
@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmwright import __version__
 from llmwright.core import (
     ConfigurationError,
     InputError,
@@ -92,7 +93,7 @@ def _run(
 ) -> StageResult:
     identity = {
         "name": stage.name,
-        "version": stage.version,
+        "version": [__version__, stage.version],
         "parameters": dict(stage.parameters),
         "sources": dict(stage.sources),
         "inputs": {name: done[name].digest for name in stage.reads},

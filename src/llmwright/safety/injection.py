@@ -8,7 +8,7 @@ delimiters, and Base64 or ROT13 that decodes to something which fires.
 
 Talking about an attack is not an attack. Each match has the severity of its rule times 1/2 for
 each of: it stands in quotation marks, its sentence opens as a question, its sentence speaks of
-attacks or defence. A bare command (the verb at the head of a clause, outside quotation marks)
+attacks or defence, its verb is in the third person. A bare command (the verb at the head of a clause, outside quotation marks)
 gets no such discount. The score is the sum over rules of the largest severity, at most 1; from
 ``THRESHOLD`` on the text is an attack.
 
@@ -219,7 +219,8 @@ def _discount(
         return 1.0
     meta = sentence.speaks_of_attacks(first, last)
     asks = sentence.explains if rule.question else sentence.asks
-    return 0.5 ** (in_quotes + meta + asks)
+    told_of = "told_of" in words[verb].classes
+    return 0.5 ** (in_quotes + meta + asks + told_of)
 
 
 def _inside(place: int, spans: list[tuple[int, int]]) -> bool:

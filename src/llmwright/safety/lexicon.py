@@ -9,6 +9,9 @@ WORDS: dict[str, str] = {
     "override": "ignor* disregard* forget forgetting overrid* bypass* neglect* discard* abandon*"
     " drop dismiss игнорир* проигнорир* забуд* отмени* отбрось* обойди* пренебрег* сбрось*"
     " нарушь* нарушай*",
+    # Third person: somebody tells what somebody does, and commands nothing.
+    "told_of": "ignores disregards forgets overrides bypasses neglects discards abandons drops"
+    " dismisses игнорирует забывает отменяет отбрасывает обходит нарушает игнорируют нарушают",
     "void": "void cancelled canceled revoked obsolete nonexistent недействительн* отменен* отменяю*"
     " утратил* аннулирован*",
     "prior": "previous* prior none preceding above earlier before foregoing all any every"
