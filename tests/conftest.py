@@ -43,11 +43,10 @@ def tiny_model_path(tmp_path_factory) -> Path:
     real code paths at no cost. Its answers are noise, the same noise every time."""
     import json
 
-    import torch
     from safetensors.torch import save_file
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    from llmwright.modeling import Decoder, ModelConfig
+    from llmwright.modeling import ModelConfig, random_decoder
 
     folder = tmp_path_factory.mktemp("tiny-model")
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -74,13 +73,43 @@ def tiny_model_path(tmp_path_factory) -> Path:
         eos_token_id=2,
     )  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
-    generator = torch.Generator().manual_seed(0)
-    weights = {
-        name: torch.ones_like(weight)
-        if name.endswith("norm.weight")
-        else torch.randn(weight.shape, generator=generator) * 0.2
-        for name, weight in Decoder(config).state_dict().items()
-        if name != "lm_head.weight"
-    }
+    weights = random_decoder(config, seed=0, std=0.2).state_dict()
+    weights.pop("lm_head.weight", None)  # tied to the embedding
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random BERT as a folder of sentence-transformers."""
+    import json
+
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from tokenizers.processors import BertProcessing
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    tokenizer = BertWordPieceTokenizer()
+    guide = Path(__file__).parents[1] / "docs" / "guide"
+    pages = [str(path) for path in sorted(guide.glob("0[1-3]-*.md"))]
+    tokenizer.train(pages, vocab_size=600, show_progress=False)
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
+    tokenizer.post_processor = BertProcessing(*ends)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=3,
+        num_attention_heads=4, intermediate_size=64, max_position_embeddings=64,
+    )  # fmt: skip
+    model = BertModel(config)
+    for name, parameter in model.named_parameters():
+        # The usual 0.02 would hide most mistakes; normalisation stays near the identity, or else
+        # all tokens would end as the same vector.
+        is_norm_weight = name.endswith("LayerNorm.weight")
+        torch.nn.init.normal_(
+            parameter, mean=float(is_norm_weight), std=0.1 if parameter.dim() == 1 else 0.3
+        )
+    model.save_pretrained(folder)
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 48}))
     return folder

@@ -26,7 +26,9 @@ def test_an_unscored_metric_does_not_pass(value):
 
 
 def test_a_failed_gate_says_by_how_much_and_exits_with_1():
-    with pytest.raises(GateError, match=r"mrr@10 >= 0\.8 not met: 0\.700, short by 0\.100") as caught:
+    with pytest.raises(
+        GateError, match=r"mrr@10 >= 0\.8 not met: 0\.700, short by 0\.100"
+    ) as caught:
         require_gates([held("mrr@10 >= 0.8", 0.7), held("mrr@10 >= 0.6", 0.7)], "report.html")
     assert caught.value.exit_code == 1
     assert "1 of 2 gates" in str(caught.value)

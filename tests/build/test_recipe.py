@@ -69,11 +69,13 @@ def test_every_mistake_is_named_at_once(tmp_path):
     with pytest.raises(RecipeError) as caught:
         load_recipe(write(tmp_path, GOOD.replace("top = 4", "topp = 4\nchunk_sise = 3")))
     assert "line 8: unknown key 'retrieval.topp'" in str(caught.value)
-    assert "line 9: unknown key 'retrieval.chunk_sise'; did you mean 'chunk_size'" in str(caught.value)
+    assert "line 9: unknown key 'retrieval.chunk_sise'; did you mean 'chunk_size'" in str(
+        caught.value
+    )
 
 
 def test_no_recipe_at_all(tmp_path):
-    with pytest.raises(RecipeError, match="there is no recipe here.*llmwright init"):
+    with pytest.raises(RecipeError, match=r"there is no recipe here.*llmwright init"):
         load_recipe(tmp_path)
 
 

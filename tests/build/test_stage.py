@@ -162,5 +162,7 @@ def test_killed_at_any_moment_the_end_is_the_same(tmp_path):
         before = run_killed(workspace, kill_at=moment)
         after = run_killed(workspace)
         assert [line for line in after if line.startswith("digest")] == digests
-        finished = {name for name in "abc" if f"{name} 4" in before[:-1] and before[-1] != f"{name} 4"}
+        finished = {
+            name for name in "abc" if f"{name} 4" in before[:-1] and before[-1] != f"{name} 4"
+        }
         assert not [line for line in after if line[0] in finished and line[1] == " "]

@@ -181,7 +181,7 @@ def test_a_port_in_use(llmwright, tmp_path, monkeypatch):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         app = create_app({"scripted": ScriptedModel(lambda messages: "hello")})
-        with pytest.raises(ConfigurationError, match="the port is in use.*--port") as caught:
+        with pytest.raises(ConfigurationError, match=r"the port is in use.*--port") as caught:
             serve(app, port=taken.getsockname()[1])
     assert caught.value.exit_code == 2
 

@@ -1,5 +1,3 @@
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +23,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
         temporary.write_text("half")
         _ = 1 / 0
     assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_folder_is_replaced_whole(tmp_path):
@@ -33,12 +31,12 @@ def test_a_folder_is_replaced_whole(tmp_path):
     for content in ("first", "second"):
         with atomic_folder(target) as temporary:
             (temporary / content).write_text(content)
-    assert os.listdir(target) == ["second"]
+    assert [path.name for path in target.iterdir()] == ["second"]
     with pytest.raises(ZeroDivisionError), atomic_folder(target) as temporary:
         (temporary / "third").write_text("half")
         _ = 1 / 0
-    assert os.listdir(target) == ["second"]
-    assert os.listdir(tmp_path) == ["out"]
+    assert [path.name for path in target.iterdir()] == ["second"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_what_killed_writes_left_is_swept_and_nothing_else(tmp_path):
@@ -64,14 +62,17 @@ def test_what_killed_writes_left_is_swept_and_nothing_else(tmp_path):
 
 def test_writing_where_a_file_stands_in_the_way_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write here"), atomic_write(tmp_path / "file" / "x"):
+    with (
+        pytest.raises(InputError, match="cannot write here"),
+        atomic_write(tmp_path / "file" / "x"),
+    ):
         raise AssertionError("the block must not run")
 
 
 def test_text_that_is_not_utf8_names_its_line(tmp_path):
     path = tmp_path / "latin.txt"
     path.write_bytes(b"one\ntwo\ncaf\xe9\n")
-    with pytest.raises(InputError, match="line 3.*0xe9.*save the file as UTF-8"):
+    with pytest.raises(InputError, match=r"line 3.*0xe9.*save the file as UTF-8"):
         read_text(path)
 
 

@@ -1,5 +1,3 @@
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +24,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path_factory, order, killed
             again.add(place, {"text": f"\u2028 {place}"})
     records = again.finish()
     assert records == read_jsonl(path) == [{"text": f"\u2028 {place}"} for place in range(6)]
-    assert os.listdir(path.parent) == ["out.jsonl"]
+    assert [path.name for path in path.parent.iterdir()] == ["out.jsonl"]
 
 
 def test_another_run_begins_anew(tmp_path):

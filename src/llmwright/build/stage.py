@@ -2,10 +2,10 @@
 
 A stage reads the outputs of earlier stages and files outside the build, and writes one folder.
 Its **key** is the hash of all that decides its output: name, version of its code and of this
-package, parameters, hashes of the outside files, digests of the outputs it reads. Its **digest** is the hash of what
-came out. A stage whose key stands on disk is reused; since keys are made of digests and not of
-keys, a change that alters nothing downstream reruns nothing downstream (early cut-off, as in
-Mokhov, Mitchell & Peyton Jones, "Build Systems à la Carte", 2018).
+package, parameters, hashes of the outside files, digests of the outputs it reads. Its **digest**
+is the hash of what came out. A stage whose key stands on disk is reused; since keys are made of
+digests and not of keys, a change that alters nothing downstream reruns nothing downstream (early
+cut-off, as in Mokhov, Mitchell & Peyton Jones, "Build Systems à la Carte", 2018).
 
 On disk, below the workspace::
 

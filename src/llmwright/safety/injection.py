@@ -8,9 +8,9 @@ delimiters, and Base64 or ROT13 that decodes to something which fires.
 
 Talking about an attack is not an attack. Each match has the severity of its rule times 1/2 for
 each of: it stands in quotation marks, its sentence opens as a question, its sentence speaks of
-attacks or defence, its verb is in the third person. A bare command (the verb at the head of a clause, outside quotation marks)
-gets no such discount. The score is the sum over rules of the largest severity, at most 1; from
-``THRESHOLD`` on the text is an attack.
+attacks or defence, its verb is in the third person. A bare command (the verb at the head of a
+clause, outside quotation marks) gets no such discount. The score is the sum over rules of the
+largest severity, at most 1; from ``THRESHOLD`` on the text is an attack.
 
 Measured: all 30 attacks and none of 30 harmless texts of ``tests/safety/injection.jsonl``, which
 the rules were written with; none of 2,253 questions people asked a chat model (HaluEval) nor of
