@@ -82,7 +82,7 @@ def test_tiny_equals_the_reference_with_mean_and_with_cls(tiny_bert: Path, tmp_p
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     embedder = load_embedder(folder)
     vectors = embedder.embed(["one two three", "four"])
-    assert np.abs(vectors - load_embedder(tiny_bert).embed(["one two three", "four"])).max() > 0.05
+    assert np.abs(vectors - load_embedder(tiny_bert).embed(["one two three", "four"])).max() > 0.01
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     assert embedder.fingerprint != load_embedder(tiny_bert).fingerprint
 

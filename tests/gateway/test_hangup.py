@@ -70,7 +70,8 @@ def test_leaving_a_stream_closes_it(start: Start, cited: bool) -> None:
     server = start(create_app({"m": model}))
     body = {"messages": [{"role": "user", "content": "q"}], "stream": True}
     with httpx.stream("POST", f"{server.api}/chat/completions", json=body) as answer:
-        assert next(answer.iter_lines()).startswith("data: ")
+        lines = answer.iter_lines()  # kept: a generator let go closes the connection
+        assert next(lines).startswith("data: ")
         assert not endless.ended.is_set()
     assert endless.ended.wait(30)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmwright.core import ChatModel, Chunk, Completion, Delta, Hit, Message, SamplingParams, Usage
@@ -188,6 +188,7 @@ WORDS = [
 
 
 @settings(max_examples=150, deadline=None)
+@example("+7 916 123-45-67 \u200b доб. 12", 1, 10, "hi")
 @given(
     st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join),
     st.integers(1, 9),

@@ -11,6 +11,7 @@ for nothing that ``find_pii`` finds is longer. Cost: linear in the text held.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from llmwright.privacy.pii import _VERSION, find_pii
 from llmwright.privacy.redaction import PLACEHOLDER_LENGTH
@@ -38,9 +39,14 @@ def safe_length(text: str) -> int:
     return opening if opening >= 0 else cut
 
 
+def _is_invisible(word: str) -> bool:
+    return all(unicodedata.category(letter).startswith("C") for letter in word)
+
+
 def _is_safe(text: str, cut: int) -> bool:
     start = max(0, cut - LONGEST)
-    words = text[start:cut].split()[-2:]
+    # Invisible characters between a number and its extension are no word between them.
+    words = [word for word in text[start:cut].split() if not _is_invisible(word)][-2:]
     return not any(_NUMBERISH.search(word) for word in words) and not _VERSION.search(
         text[max(0, cut - _LABEL) : cut]
     )
