@@ -1,7 +1,14 @@
 """From a recipe to a measured release, and from a release to an assistant."""
 
 from llmwright.build.assistant import Assistant, Models
-from llmwright.build.gates import Gate, GateResult, check_gates, parse_gate, require_gates
+from llmwright.build.gates import (
+    Gate,
+    GateResult,
+    check_gates,
+    headline,
+    parse_gate,
+    require_gates,
+)
 from llmwright.build.recipe import Recipe, load_recipe
 from llmwright.build.release import Built, open_release, read_manifest
 from llmwright.build.run import build
@@ -19,6 +26,7 @@ __all__ = [
     "StageResult",
     "build",
     "check_gates",
+    "headline",
     "load_recipe",
     "open_release",
     "parse_gate",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmwright.core import GateError, RecipeError, Score
@@ -32,6 +32,11 @@ METRICS = (
     "perplexity",
     "perplexity_base",
 )
+
+
+def headline(scores: Iterable[Score]) -> list[Score]:
+    """The scores a person looks at first: one of several that say nearly the same."""
+    return [s for s in scores if not re.match(r"precision@|ndcg@[135]$", s.name)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 from llmwright import __version__
 from llmwright.build import figures
 from llmwright.build.assistant import Models
-from llmwright.build.gates import GateResult
+from llmwright.build.gates import GateResult, headline
 from llmwright.build.recipe import Recipe
 from llmwright.build.stage import StageResult
 from llmwright.core import Score, read_jsonl, read_text
@@ -36,7 +36,8 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    within_one = [s for s in scores.values() if not s.name.startswith("perplexity")]
+    shown = headline(scores.values())
+    within_one = [score for score in shown if not score.name.startswith("perplexity")]
     answers = _records(stages, "answers")
     scored = [record for record in answers if record["token_f1"] is not None]
     ranked = sorted(scored, key=lambda record: (-record["token_f1"], record["id"]))
@@ -48,7 +49,7 @@ def render_report(
         models=models,
         gates=gates,
         passed=all(result.passed for result in gates),
-        scores=list(scores.values()),
+        scores=shown,
         intervals=figures.intervals(within_one) if within_one else "",
         curve=_curve(stages),
         times=figures.stage_times(list(stages), [result.seconds for result in stages.values()]),

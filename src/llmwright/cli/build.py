@@ -32,13 +32,13 @@ def command(recipe: Path, out: Path | None, workspace: Path | None, as_json: boo
     Example:
       llmwright build examples/handbook
     """
-    from llmwright.build import build, load_recipe, require_gates
+    from llmwright.build import build, headline, load_recipe, require_gates
 
     built = build(load_recipe(recipe), out=out, workspace=workspace, say=_say)
     if as_json:
         print_json(built.summary())
     else:
-        print_scores(list(built.scores.values()), as_json=False)
+        print_scores(headline(built.scores.values()), as_json=False)
         for result in built.gates:
             click.echo(f"gate {'ok  ' if result.passed else 'FAIL'} {result}")
         click.echo(f"\nrelease  {built.folder}\nreport   {built.folder / 'report.html'}")
