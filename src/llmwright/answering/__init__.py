@@ -6,8 +6,9 @@ function and a model, and adds the rules by which the one feeds the other.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.answering.answerer import NO_ANSWER, CitedAnswerer, Search
@@ -39,9 +40,5 @@ __all__ = [
     "cited_numbers",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # Fetched when first used: a gateway that only reads citations needs no stemmer.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:  # a gateway that only reads citations needs no stemmer
+    __getattr__ = lazy_exports(__name__, _HOMES)

@@ -29,6 +29,7 @@ from llmwright.core.files import (
 )
 from llmwright.core.hashing import canonical_json, content_hash, file_hash, tree_hash
 from llmwright.core.journal import Journal
+from llmwright.core.lazy import lazy_exports
 from llmwright.core.progress import progress
 from llmwright.core.settings import Settings, settings
 from llmwright.core.streams import closing
@@ -87,6 +88,7 @@ __all__ = [
     "closing",
     "content_hash",
     "file_hash",
+    "lazy_exports",
     "progress",
     "read_json",
     "read_jsonl",

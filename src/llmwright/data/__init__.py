@@ -5,8 +5,9 @@ Names are fetched when first used, so that reading chat records imports no docum
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.data.documents import DEFAULT_INCLUDE, find_documents, read_documents
@@ -35,8 +36,5 @@ __all__ = [
     "scripts",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = lazy_exports(__name__, _HOMES)

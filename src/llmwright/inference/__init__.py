@@ -7,8 +7,9 @@ so importing the room is cheap.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.inference.generator import Generator, Stats
@@ -48,8 +49,5 @@ __all__ = [
     "token_logprobs",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = lazy_exports(__name__, _HOMES)

@@ -3,9 +3,9 @@
 Finding files (``resolve``) is cheap; everything that needs PyTorch is imported when first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llmwright.core import lazy_exports
 from llmwright.modeling.sources import ModelFiles, resolve
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmwright.modeling.model import Model, load_model
     from llmwright.modeling.wheels import cached_models
 
-_LAZY = {
+_HOMES = {
     "Attention": "decoder",
     "Decoder": "decoder",
     "KVCache": "cache",
@@ -47,8 +47,5 @@ __all__ = [
     "save_checkpoint",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"llmwright.modeling.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = lazy_exports(__name__, _HOMES)

@@ -6,8 +6,9 @@ a gateway in front of remote models never imports torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.providers.batch import generate_many
@@ -26,8 +27,5 @@ _HOMES = {
 
 __all__ = ["LocalModel", "RemoteModel", "ScriptedModel", "generate_many", "open_chat_model"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = lazy_exports(__name__, _HOMES)

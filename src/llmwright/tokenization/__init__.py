@@ -1,7 +1,8 @@
 """Tokens: text to ids and back, conversations to prompts, and how many there are."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.tokenization.chat import ChatTemplate
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from llmwright.tokenization.streaming import StreamDecoder
     from llmwright.tokenization.tokenizer import Tokenizer
 
-_LAZY = {
+_HOMES = {
     "ChatTemplate": "chat",
     "GGUFHeader": "gguf_header",
     "GGUFTensor": "gguf_header",
@@ -30,8 +31,5 @@ __all__ = [
     "read_gguf",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"llmwright.tokenization.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = lazy_exports(__name__, _HOMES)

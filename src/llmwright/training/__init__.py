@@ -3,9 +3,9 @@
 ``LoraSettings`` is light; everything that needs PyTorch is imported when first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llmwright.core import lazy_exports
 from llmwright.training.config import LoraSettings
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llmwright.training.objectives.logprobs import token_logprobs
     from llmwright.training.objectives.sft import sft_loss
 
-_LAZY = {
+_HOMES = {
     "Step": "loop",
     "TrainingResult": "loop",
     "add_lora": "lora",
@@ -39,8 +39,5 @@ __all__ = [
     "train_lora",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"llmwright.training.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = lazy_exports(__name__, _HOMES)
