@@ -38,6 +38,9 @@ def test_token_logprobs_equal_transformers(tiny, reference, monkeypatch):
     expected = logits.gather(-1, row[0, 1:, None])[:, 0]
     torch.testing.assert_close(token_logprobs(tiny, ids), expected, atol=1e-4, rtol=1e-4)
     assert token_logprobs(tiny, ids[:1]).shape == (0,)
+    for last in (0, 1, 6, 7, 8, len(ids) - 1, len(ids) + 5):
+        part = token_logprobs(tiny, ids, last)
+        torch.testing.assert_close(part, expected[len(expected) - min(last, len(expected)) :])
 
 
 def test_perplexity_equals_transformers_loss(tiny, reference):

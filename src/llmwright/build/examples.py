@@ -77,8 +77,9 @@ def answer_perplexity(name: str, model: Model, examples: Sequence[Example], seed
     with progress(name.replace("_", " "), len(examples), "answers") as advance:
         for example in examples:
             token_ids, is_target = model.tokenizer.encode_chat_spans(example.messages)
-            logprobs = token_logprobs(model, token_ids)  # [time - 1], of the tokens from the second
-            losses.append(-float(logprobs[np.asarray(is_target[1:])].mean()))
+            last = len(token_ids) - is_target.index(True)  # the answer ends the conversation
+            logprobs = token_logprobs(model, token_ids, last)  # [last]
+            losses.append(-float(logprobs[np.asarray(is_target[-last:])].mean()))
             advance(1)
     loss = mean_score(name, losses, seed)
     value, low, high = (

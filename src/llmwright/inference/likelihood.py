@@ -41,8 +41,9 @@ class Perplexity:
 
 
 @torch.inference_mode()
-def token_logprobs(model: Model, token_ids: Sequence[int]) -> Tensor:
-    """log p of each token given those before it: [time - 1], float32, from the second token on.
+def token_logprobs(model: Model, token_ids: Sequence[int], last: int | None = None) -> Tensor:
+    """log p of each token given those before it: [time - 1], float32, from the second token on;
+    with ``last``, of so many at the end, which spares the others their vocabulary layer.
 
     Raises ``ContextLengthError`` where the tokens exceed the model's context, and ``InputError``
     where there are none.
@@ -60,11 +61,14 @@ def token_logprobs(model: Model, token_ids: Sequence[int]) -> Tensor:
     ids = torch.tensor(token_ids, device=device)  # [time]
     cache = KVCache(model.config, model.decoder.dtype, capacity=len(token_ids), device=device)
     parts = [torch.empty(0)]
+    start = 0 if last is None else max(0, len(token_ids) - 1 - last)
     for begin in range(0, len(token_ids) - 1, _CHUNK):
         end = min(begin + _CHUNK, len(token_ids) - 1)
         chunk = ids[begin:end].unsqueeze(0)  # [1, chunk]
-        logits = model.decoder(chunk, cache.positions(end - begin), cache)[0]  # [chunk, vocab]
-        parts.append(logprob_of(logits, ids[begin + 1 : end + 1]).cpu())
+        wanted = torch.arange(min(max(start, begin), end) - begin, end - begin, device=device)
+        positions = cache.positions(end - begin)
+        logits = model.decoder(chunk, positions, cache, logits_at=wanted)[0]  # [wanted, vocab]
+        parts.append(logprob_of(logits, ids[begin + 1 : end + 1][wanted]).cpu())
     return torch.cat(parts)
 
 
@@ -110,7 +114,7 @@ def perplexity(
             total, count, seen = 0.0, 0, 0
             for begin, end, new in windows(len(ids), window, stride):
                 if new:
-                    logprobs = token_logprobs(model, ids[begin:end])[-new:]
+                    logprobs = token_logprobs(model, ids[begin:end], new)
                     total += float(logprobs.double().sum())
                     count += new
                 advance(end - seen)
