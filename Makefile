@@ -26,20 +26,25 @@ format: $(VENV)/.dev
 # Peers live in an environment of their own, so that they never decide what we depend on.
 bench: .venv-bench/.ready
 	.venv-bench/bin/python benchmarks/retrieval.py --check
+	.venv-bench/bin/python benchmarks/gateway.py --check
+	.venv-bench/bin/python benchmarks/decoding.py
 
 # PyTorch goes first and alone: its CPU build is what plain pip should find, and the packages
 # after it accept what is there.
 $(VENV)/.torch:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "LLMwright needs Python 3.11 or newer; set PYTHON=..." >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing PyTorch into $(VENV) (a minute or two)"
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	@echo "installing LLMwright and what it needs (a minute or two)"
 	$(BIN)/python -m pip install --quiet -e '.[all]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	@echo "installing LLMwright and what it needs (a minute or two)"
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@ $(VENV)/.demo
 
