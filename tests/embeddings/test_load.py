@@ -24,6 +24,7 @@ def test_names_hold_no_path_of_the_machine(
 
 
 def test_endpoints_by_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     for source, where in (
         ("openai:text-embedding-3-small", "https://api.openai.com/v1/embeddings"),
@@ -38,8 +39,8 @@ def test_endpoints_by_source(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("http://host/v1", "the name of the model is missing"),
-        ("openai:", "the name of the model is missing"),
+        ("http://host/v1", "the address does not say which model"),
+        ("openai:", "the model's name is missing"),
         ("http://#m", "is not the address of an endpoint"),
         ("no/such/folder", "no such file or folder"),
     ],

@@ -19,7 +19,7 @@ def no_environment(monkeypatch):
 
 
 def key_of(model):
-    return model._api_key
+    return model._endpoint.client_options()["headers"].get("Authorization", "")
 
 
 def test_local(tiny_model_path):
@@ -36,7 +36,7 @@ def test_addresses(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     assert key_of(open_chat_model("https://elsewhere.example/v1#m")) == ""
     monkeypatch.setenv("OPENAI_BASE_URL", "https://mine.example/v1/")
-    assert key_of(open_chat_model("https://mine.example/v1#m")) == "sk-1"
+    assert key_of(open_chat_model("https://mine.example/v1#m")) == "Bearer sk-1"
     assert key_of(open_chat_model("https://mine.example/v1x#m")) == ""
 
 
@@ -46,7 +46,7 @@ def test_openai(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     model = open_chat_model("openai:gpt-x")
     assert "https://api.openai.com/v1" in repr(model)
-    assert key_of(model) == "sk-1"
+    assert key_of(model) == "Bearer sk-1"
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1/")
     assert "http://127.0.0.1:1/v1/chat/completions" in repr(open_chat_model("openai:gpt-x"))
 

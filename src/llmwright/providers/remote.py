@@ -1,58 +1,33 @@
 """Any OpenAI-compatible endpoint as a chat model: vLLM, SGLang, llama.cpp, Ollama, OpenAI, our own.
 
-Speaks ``POST {base_url}/chat/completions``, whole or as server-sent events. What can fail on the
-way, and what happens then:
-
-- no connection, no answer within ``timeout``, status 408, 429 or 5xx: tried again, at most
-  ``retries`` times, after the server's ``Retry-After`` or else after a random part of
-  ``backoff * 2**attempt`` seconds ("full jitter": many clients that failed together must not
-  return together; Brooker, "Exponential Backoff And Jitter", AWS, 2015);
-- a stream that has begun is never repeated: its reader has seen part of it, and it is paid for;
-- everything else, and the last failure: ``UpstreamError`` with the server's own words.
-
-The key travels in a header and is shown nowhere, not even where a server repeats it.
+Speaks ``POST {base_url}/chat/completions``, whole or as server-sent events. What fails on the way
+is tried again by the rules of ``core.Endpoint``; a stream that has begun never is: its reader has
+seen part of it, and it is paid for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 
 from llmwright.core import (
     Completion,
-    ConfigurationError,
     Delta,
+    Endpoint,
     FinishReason,
     Message,
     SamplingParams,
     UpstreamError,
     Usage,
+    error_message,
 )
 from llmwright.providers.sse import event_data
-from llmwright.providers.wire import (
-    content_of,
-    error_message,
-    finish_reason,
-    first_choice,
-    retry_after,
-    shorten,
-    usage_of,
-)
-
-_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-_LONGEST_WAIT = 60.0  # seconds: a server that asks for more is reported, not waited for
-_FIXES = {
-    401: "check the API key",
-    403: "check what the API key may do",
-    404: "check the address and the name of the model",
-    429: "ask for less at a time, or raise the limit",
-}
+from llmwright.providers.wire import content_of, finish_reason, first_choice, usage_of
 
 
 class RemoteModel:
@@ -72,30 +47,19 @@ class RemoteModel:
         retries: int = 3,
         backoff: float = 0.5,
     ) -> None:
-        try:
-            url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
-        except httpx.InvalidURL as error:
-            raise _bad_address(base_url) from error
-        if url.scheme not in ("http", "https") or not url.host:
-            raise _bad_address(base_url)
-        api_key = (api_key or "").strip()
-        if not (api_key.isascii() and api_key.isprintable()):
-            raise ConfigurationError(
-                "the API key holds characters that no header may carry",
-                where=url.host,
-                fix="copy it again, as one line of ASCII",
-            )
         self.name = model
-        self._url = url
-        self._where = str(url.copy_with(userinfo=b"", query=None))
-        self._api_key = api_key
-        self._timeout = timeout
-        self._retries = retries
-        self._backoff = backoff
+        self._endpoint = Endpoint(
+            base_url,
+            "/chat/completions",
+            api_key,
+            timeout=timeout,
+            retries=retries,
+            backoff=backoff,
+        )
         self._client: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
 
     def __repr__(self) -> str:
-        return f"RemoteModel({self._where!r}, {self.name!r})"
+        return f"RemoteModel({self._endpoint.where!r}, {self.name!r})"
 
     async def complete(
         self, messages: Sequence[Message], params: SamplingParams | None = None
@@ -105,7 +69,7 @@ class RemoteModel:
             payload = self._parse(response.content.decode("utf-8", errors="replace"))
         choice = first_choice(payload)
         if not isinstance(choice.get("message"), dict):
-            raise self._error("the answer holds no choices[0].message")
+            raise self._endpoint.error("the answer holds no choices[0].message")
         return Completion(content_of(choice["message"]), finish_reason(choice), usage_of(payload))
 
     async def stream(
@@ -132,7 +96,7 @@ class RemoteModel:
                         reason = finish_reason(choice)
             except httpx.HTTPError as error:
                 if reason is None:  # else only the end mark or the usage was lost
-                    raise self._broken(texts, _in_words(error, self._timeout)) from error
+                    raise self._broken(texts, self._endpoint.in_words(error)) from error
         if reason is None:
             raise self._broken(texts, "it ended without a finish_reason")
         yield Delta("", Completion("".join(texts), reason, usage))
@@ -148,7 +112,8 @@ class RemoteModel:
     ) -> dict[str, Any]:
         params = params or SamplingParams()
         # OpenAI's newer models refuse the older name, which everyone else understands.
-        limit = "max_completion_tokens" if self._url.host == "api.openai.com" else "max_tokens"
+        of_openai = self._endpoint.url.host == "api.openai.com"
+        limit = "max_completion_tokens" if of_openai else "max_tokens"
         body: dict[str, Any] = {
             "model": self.name,
             "messages": [{"role": m.role, "content": m.content} for m in messages],
@@ -170,27 +135,17 @@ class RemoteModel:
     @asynccontextmanager
     async def _answered(self, body: dict[str, Any]) -> AsyncIterator[httpx.Response]:
         """A response with status 200; read whole unless a stream was asked for."""
-        request = self._http().build_request("POST", self._url, json=body)
+        request = self._http().build_request("POST", self._endpoint.url, json=body)
         attempt = 0
         while True:
-            wait: float | None = None
             try:
                 response = await self._send(request, stream=bool(body.get("stream")))
-            except (httpx.TransportError, TimeoutError) as error:
-                if attempt >= self._retries:
-                    raise self._error(
-                        _in_words(error, self._timeout) + _tries(attempt),
-                        fix="check that the server runs and the address is right",
-                    ) from error
+            except (httpx.HTTPError, TimeoutError) as error:
+                wait = self._endpoint.wait_after(error, attempt)
             else:
                 if response.status_code == 200:
                     break
-                wait = retry_after(response)
-                retried = response.status_code in _RETRIED and (wait or 0.0) <= _LONGEST_WAIT
-                if attempt >= self._retries or not retried:
-                    self._refuse(response, attempt)
-            if wait is None:
-                wait = random.random() * min(self._backoff * 2**attempt, _LONGEST_WAIT)
+                wait = self._endpoint.wait_after(response, attempt)
             await asyncio.sleep(wait)
             attempt += 1
         try:
@@ -199,7 +154,7 @@ class RemoteModel:
             await response.aclose()
 
     async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
-        async with asyncio.timeout(self._timeout):  # a server may trickle, never ending
+        async with asyncio.timeout(self._endpoint.timeout):  # a server may trickle, never ending
             response = await self._http().send(request, stream=True)
             if not stream or response.status_code != 200:
                 try:
@@ -213,65 +168,29 @@ class RemoteModel:
         # loops one after another.
         loop = asyncio.get_running_loop()
         if self._client is None or self._client[0] is not loop:
-            headers = {"Accept-Encoding": "identity"}
-            if self._api_key:
-                headers["Authorization"] = f"Bearer {self._api_key}"
             client = httpx.AsyncClient(
-                headers=headers,
+                **self._endpoint.client_options(),
                 # How many run at once is the caller's business: no queue hidden in here.
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-                timeout=httpx.Timeout(self._timeout, connect=min(self._timeout, 10.0)),
-                trust_env=self._url.host not in ("localhost", "127.0.0.1", "::1"),
             )
+            client.headers["Accept-Encoding"] = "identity"
             self._client = (loop, client)
         return self._client[1]
 
     def _parse(self, text: str) -> dict[str, Any]:
+        shown, error = self._endpoint.shown, self._endpoint.error
         try:
             payload = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise self._error(f"answered what is not JSON: {shorten(text)!r}") from error
+        except json.JSONDecodeError as broken:
+            raise error(f"answered what is not JSON: {shown(text)!r}") from broken
         if not isinstance(payload, dict):
-            raise self._error(f"answered what is not a JSON object: {shorten(text)!r}")
+            raise error(f"answered what is not a JSON object: {shown(text)!r}")
         if payload.get("error"):
-            raise self._error(f"reported an error: {error_message(payload)}")
+            raise error(f"reported an error: {shown(error_message(payload))}")
         return payload
-
-    def _refuse(self, response: httpx.Response, attempt: int) -> NoReturn:
-        try:
-            said = error_message(response.json())
-        except ValueError:
-            said = shorten(response.text)
-        status = response.status_code
-        said = f"answered {status}" + (f", {said!r}" if said else "") + _tries(attempt)
-        fallback = "try again later" if status >= 500 else "change the request"
-        raise self._error(said, fix=_FIXES.get(status, fallback))
 
     def _broken(self, texts: list[str], why: str) -> UpstreamError:
         size = sum(map(len, texts))
-        return self._error(f"the stream broke off after {size} characters: {why}", fix="ask again")
-
-    def _error(
-        self, what: str, fix: str = "check that it speaks OpenAI's protocol"
-    ) -> UpstreamError:
-        if self._api_key:
-            what = what.replace(self._api_key, "***")
-        return UpstreamError(what, where=self._where, fix=fix)
-
-
-def _bad_address(base_url: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{base_url!r} is not the address of an endpoint",
-        where="base_url",
-        fix="give something like http://localhost:8000/v1",
-    )
-
-
-def _in_words(error: Exception, timeout: float) -> str:
-    if isinstance(error, (TimeoutError, httpx.TimeoutException)):
-        return f"no answer within {timeout:g} s"
-    return f"{str(error) or type(error).__name__}"
-
-
-def _tries(attempt: int) -> str:
-    return f" (tried {attempt + 1} times)" if attempt else ""
+        return self._endpoint.error(
+            f"the stream broke off after {size} characters: {why}", "ask again"
+        )
