@@ -33,7 +33,7 @@ from llmwright.core.journal import Journal
 from llmwright.core.lazy import lazy_exports
 from llmwright.core.progress import progress
 from llmwright.core.settings import Settings, settings
-from llmwright.core.streams import closing
+from llmwright.core.streams import closing, completed
 from llmwright.core.types import (
     ChatModel,
     Chunk,
@@ -88,6 +88,7 @@ __all__ = [
     "atomic_write",
     "canonical_json",
     "closing",
+    "completed",
     "content_hash",
     "endpoint_of",
     "error_message",

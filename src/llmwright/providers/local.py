@@ -8,7 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Literal
 
-from llmwright.core import Completion, Delta, Message, SamplingParams, Usage
+from llmwright.core import Completion, Delta, Message, SamplingParams, Usage, completed
 from llmwright.inference import Generator, Stats, Token
 from llmwright.modeling import Model, load_model, merge_adapter
 
@@ -61,11 +61,7 @@ class LocalModel:
         self, messages: Sequence[Message], params: SamplingParams | None = None
     ) -> Completion:
         """The whole answer. Raises ``CapacityError`` where the prompt or the queue is too long."""
-        async with aclosing(self.stream(messages, params)) as deltas:
-            async for delta in deltas:
-                if delta.completion is not None:
-                    return delta.completion
-        raise AssertionError("a stream ends with its completion")
+        return await completed(self.stream(messages, params))
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None

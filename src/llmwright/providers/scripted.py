@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
 
-from llmwright.core import Completion, Delta, Message, SamplingParams, Usage
+from llmwright.core import Completion, Delta, Message, SamplingParams, Usage, completed
 
 _WORD = re.compile(r"\s*\S+\s*|\s+")
 
@@ -47,11 +46,7 @@ class ScriptedModel:
         self, messages: Sequence[Message], params: SamplingParams | None = None
     ) -> Completion:
         """The whole answer."""
-        async with aclosing(self.stream(messages, params)) as deltas:
-            async for delta in deltas:
-                if delta.completion is not None:
-                    return delta.completion
-        raise AssertionError("a stream ends with its completion")
+        return await completed(self.stream(messages, params))
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None
