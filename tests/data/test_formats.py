@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docx
@@ -13,6 +14,11 @@ from fpdf.enums import AccessPermission, EncryptionMethod
 from llmwright.core import Document, InputError
 from llmwright.data import read_documents
 from llmwright.data.readers import docx as docx_reader
+from llmwright.data.readers.html import read_html
+from llmwright.data.readers.jsonl import read_jsonl_documents
+from llmwright.data.readers.markdown import read_markdown
+from llmwright.data.readers.pdf import read_pdf
+from llmwright.data.readers.text import read_plain_text
 
 
 def read(path: Path) -> Document:
@@ -193,3 +199,23 @@ def test_docx_that_unpacks_without_bound(tmp_path: Path, monkeypatch: pytest.Mon
     assert path.stat().st_size < 10_000
     with pytest.raises(InputError, match="would unpack to 2 MB, more than the 1 allowed"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        docx_reader.read_docx,
+        read_html,
+        read_jsonl_documents,
+        read_markdown,
+        read_pdf,
+        read_plain_text,
+    ],
+)
+def test_what_the_system_does_not_let_us_read_is_one_sentence(
+    tmp_path: Path, reader: Callable[[Path], Iterator[Document]]
+) -> None:
+    for path, why in ((tmp_path / "gone", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(InputError, match=rf"cannot be read \({why}.*check the path") as caught:
+            list(reader(path))
+        assert caught.value.where == str(path)

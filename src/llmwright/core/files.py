@@ -83,19 +83,27 @@ def sweep(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def read_text(path: Path) -> str:
-    """Read a UTF-8 file; a byte order mark is dropped.
-
-    Raises ``InputError`` where the file is missing, unreadable or not UTF-8 (with the line).
-    """
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say which file it was when the system does not let the block read ``path``: an ``OSError``
+    becomes an ``InputError``."""
     try:
-        raw = path.read_bytes()
+        yield
     except OSError as error:
         raise InputError(
             f"cannot be read ({error.strerror or error})",
             where=str(path),
             fix="check the path and its permissions",
         ) from error
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file; a byte order mark is dropped.
+
+    Raises ``InputError`` where the file is missing, unreadable or not UTF-8 (with the line).
+    """
+    with reading(path):
+        raw = path.read_bytes()
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -16,7 +16,7 @@ from docx.oxml.ns import qn
 from docx.table import Table, _Cell
 from docx.text.paragraph import Paragraph
 
-from llmwright.core import Document, InputError
+from llmwright.core import Document, InputError, reading
 from llmwright.data.readers.sections import TextBuilder
 
 # A few hundred bytes of a zip can unpack to gigabytes; real text stays far under this.
@@ -56,7 +56,7 @@ def read_docx(path: Path) -> Iterator[Document]:
 def _open(path: Path) -> WordDocument:
     fix = "open it in Word or LibreOffice and save it as .docx without a password"
     try:
-        with zipfile.ZipFile(path) as archive:
+        with reading(path), zipfile.ZipFile(path) as archive:
             # zipfile never unpacks a member beyond the size stated here, so the sum is a bound.
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > MAX_UNPACKED:
@@ -65,15 +65,10 @@ def _open(path: Path) -> WordDocument:
                 where=str(path),
                 fix="take out embedded media, or split the document",
             )
-        return docx.Document(str(path))
+        with reading(path):
+            return docx.Document(str(path))
     except InputError:
         raise
-    except OSError as error:
-        raise InputError(
-            f"cannot be read ({error.strerror or error})",
-            where=str(path),
-            fix="check the path and its permissions",
-        ) from error
     # Broken parts raise whatever zipfile, lxml or python-docx stumbles over.
     except Exception as error:
         raise InputError(

@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 from bs4.dammit import EncodingDetector
 from bs4.element import CData, NavigableString, Tag
 
-from llmwright.core import Document, InputError, read_text
+from llmwright.core import Document, InputError, read_text, reading
 from llmwright.data.readers.sections import TextBuilder
 from llmwright.data.readers.text import with_unix_lines
 
@@ -53,15 +53,13 @@ def read_html(path: Path) -> Iterator[Document]:
 
 
 def _decode(path: Path) -> str:
-    try:
-        head = path.read_bytes()[:2048]
-    except OSError:
-        return read_text(path)  # says what is wrong
-    declared = EncodingDetector.find_declared_encoding(head, is_html=True) or "utf-8"
+    with reading(path):
+        raw = path.read_bytes()
+    declared = EncodingDetector.find_declared_encoding(raw[:2048], is_html=True) or "utf-8"
     if declared.lower().replace("_", "-") in ("utf-8", "utf8", "us-ascii", "ascii"):
         return with_unix_lines(read_text(path))
     try:
-        return with_unix_lines(path.read_bytes().decode(declared))
+        return with_unix_lines(raw.decode(declared))
     except (LookupError, UnicodeDecodeError) as error:
         raise InputError(
             f"is not in the encoding {declared!r} that it declares",

@@ -10,7 +10,7 @@ from pathlib import Path
 from pypdf import PasswordType, PdfReader
 from pypdf.errors import DependencyError, FileNotDecryptedError
 
-from llmwright.core import Document, InputError
+from llmwright.core import Document, InputError, reading
 from llmwright.data.readers.sections import Heading, to_sections
 
 # It tells the whole world about every repaired byte; what cannot be read raises anyway.
@@ -23,17 +23,12 @@ def read_pdf(path: Path) -> Iterator[Document]:
     Raises ``InputError`` where the file is encrypted, broken or holds no text at all.
     """
     try:
-        pages, title = _extract(path)
+        with reading(path):
+            pages, title = _extract(path)
     except InputError:
         raise
     except (DependencyError, FileNotDecryptedError) as error:
         raise _encrypted(path) from error
-    except OSError as error:
-        raise InputError(
-            f"cannot be read ({error.strerror or error})",
-            where=str(path),
-            fix="check the path and its permissions",
-        ) from error
     # A broken file fails anywhere in the parser, with whatever exception the spot raises.
     except Exception as error:
         raise InputError(
