@@ -14,7 +14,8 @@ def small_recipe(tmp_path, tiny_model_path, tiny_bert):
     folder = tmp_path / "recipe"
     (folder / "docs").mkdir(parents=True)
     for page in sorted(GUIDE.glob("0[1-3]-*.md")):
-        (folder / "docs" / page.name).write_text(page.read_text(encoding="utf-8")[:2500])
+        hostile = "\n\n<script>alert(1)</script> <img src=x onerror=alert(2)>\n"
+        (folder / "docs" / page.name).write_text(page.read_text(encoding="utf-8")[:2500] + hostile)
     questions = [
         json.loads(line)
         for line in (Path(__file__).parents[2] / "examples" / "handbook" / "questions.jsonl")

@@ -68,6 +68,15 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted; what was finished is kept, so running again goes on from there", 130)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "llmwright"):
+            raise
+        _fail(
+            f"this command needs the package {package}, which is not installed; "
+            "install everything with: pip install 'llmwright[all]'.",
+            2,
+        )
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:

@@ -42,4 +42,8 @@ def command(release: Path, host: str, port: int, api_key_file: Path | None) -> N
         embedders={assistant.embedder.name: assistant.embedder},
         api_key=key,
     )
-    serve(app, host=host, port=port)
+
+    def ready(address: str) -> None:
+        click.echo(f"serving {assistant.name} at {address} (Ctrl-C ends it)", err=True)
+
+    serve(app, host=host, port=port, ready=ready)
