@@ -71,12 +71,6 @@ class GuardedModel:
     def name(self) -> str:
         return self.model.name
 
-    async def close(self) -> None:
-        """Close the model inside, where it can be closed."""
-        close = getattr(self.model, "close", None)
-        if close is not None:
-            await close()
-
     async def complete(
         self, messages: Sequence[Message], params: SamplingParams | None = None
     ) -> Completion:
