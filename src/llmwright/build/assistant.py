@@ -20,6 +20,7 @@ from llmwright.core import (
     Message,
     SamplingParams,
     content_hash,
+    is_endpoint,
 )
 
 if TYPE_CHECKING:
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
 
 
 DType = Literal["auto", "float32", "bfloat16"]
-
-
-def is_remote(source: str) -> bool:
-    """Whether a source string names an endpoint and no weights."""
-    return source.startswith(("http://", "https://", "openai:"))
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class Models:
 
     @property
     def chat_is_local(self) -> bool:
-        return not is_remote(self.chat)
+        return not is_endpoint(self.chat)
 
     def embedder(self) -> Embedder:
         from llmwright.embeddings import load_embedder
@@ -77,7 +73,7 @@ class Models:
 
 
 def _fingerprint(source: str) -> str:
-    if is_remote(source):  # what stands behind an address can change without notice
+    if is_endpoint(source):  # what stands behind an address can change without notice
         return content_hash(source)
     from llmwright.modeling import resolve
 

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llmwright.build.assistant import Assistant, Models, is_remote
+from llmwright.build.assistant import Assistant, Models
 from llmwright.build.gates import GateResult
 from llmwright.build.pipeline import behaviour, read_scores
 from llmwright.build.recipe import Recipe
@@ -36,6 +36,7 @@ from llmwright.core import (
     atomic_folder,
     content_hash,
     file_hash,
+    is_endpoint,
     read_json,
     write_json,
 )
@@ -145,7 +146,7 @@ def _gate_record(result: GateResult) -> dict[str, Any]:
 def _portable(source: str, folder: Path) -> str:
     """A source as the release keeps it: local paths relative to the release, so that both can be
     moved together and no machine's path is written down."""
-    if is_remote(source) or source.partition(":")[0] in ("pypi", "hf"):
+    if is_endpoint(source) or source.partition(":")[0] in ("pypi", "hf"):
         return source
     return "./" + Path(os.path.relpath(source, folder)).as_posix()
 

@@ -6,8 +6,9 @@ for a web server in every other command.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.gateway.app import create_app
@@ -17,8 +18,5 @@ _HOMES = {"bind": "serving", "create_app": "app", "serve": "serving"}
 
 __all__ = ["bind", "create_app", "serve"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = lazy_exports(__name__, _HOMES)
