@@ -50,12 +50,13 @@ def print_scores(scores: Sequence[Score], as_json: bool) -> None:
 
 
 def score_row(score: Score) -> list[object]:
+    count = f"{score.n}, {score.unscored} unscored" if score.unscored else score.n
     if score.value is None:
-        return [score.name, "unscored", "", score.n]
+        return [score.name, "unscored", "", count]
     interval = ""
     if score.low is not None and score.high is not None:
         interval = f"{score.low:.3f} to {score.high:.3f}"
-    return [score.name, f"{score.value:.3f}", interval, score.n]
+    return [score.name, f"{score.value:.3f}", interval, count]
 
 
 def hit_record(hit: Hit) -> dict[str, Any]:
