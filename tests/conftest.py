@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 # How long an example takes says how busy the machine is, not whether the code is right.
-settings.register_profile("llmwright", deadline=None)
+# In CI the examples are the same each time: a run there judges a change, here it explores.
+settings.register_profile("llmwright", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("llmwright")
 
 

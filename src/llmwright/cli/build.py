@@ -38,7 +38,8 @@ def command(recipe: Path, out: Path | None, workspace: Path | None, as_json: boo
     if as_json:
         print_json(built.summary())
     else:
-        print_scores(headline(built.scores.values()), as_json=False)
+        if built.scores:
+            print_scores(headline(built.scores.values()), as_json=False)
         for result in built.gates:
             click.echo(f"gate {'ok  ' if result.passed else 'FAIL'} {result}")
         click.echo(f"\nrelease  {built.folder}\nreport   {built.folder / 'report.html'}")
