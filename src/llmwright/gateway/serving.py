@@ -72,14 +72,19 @@ class _Server(uvicorn.Server):
     def __init__(self, stopping: Shutdown, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._stopping = stopping
+        self._urged = False
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().call_later(GRACE_SECONDS, self._stopping.begin)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:  # asked twice: no grace
+        if self.should_exit and not self._urged:
+            # Asked twice: no grace. Uvicorn would now drop the connections, before those still
+            # being answered are told why; it does at the third time.
+            self._urged = True
             self._stopping.begin()
+            return
         super().handle_exit(sig, frame)
 
 
