@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -96,7 +97,7 @@ def test_two_hundred_streams_at_once(start: Start) -> None:
     before = server.on_loop(current_tasks())
     streams = live_streams()
     objects: list[int] = []
-    for _ in range(3):
+    for _ in range(4):
         answers = asyncio.run(ask_all(server.api))
         for number, (text, sources) in enumerate(answers):
             expected = reply([Message("user", f"q{number}")])
@@ -109,5 +110,6 @@ def test_two_hundred_streams_at_once(start: Start) -> None:
         assert live_streams() == streams
         objects.append(len(gc.get_objects()))
     assert model.most == REQUESTS
-    # The first round fills caches; after it 200 more streams leave nothing of each behind.
-    assert objects[2] - objects[1] < REQUESTS
+    # The first rounds fill caches, and a late import may come in any; but were something of each
+    # stream left behind, every round would leave as many.
+    assert min(after - before for before, after in pairwise(objects)) < REQUESTS
