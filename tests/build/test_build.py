@@ -11,6 +11,7 @@ from contextlib import aclosing
 import pytest
 
 from llmwright.build import build, load_recipe, open_release, read_manifest
+from llmwright.build.gates import METRICS
 from llmwright.core import GateError, InputError, Message, ModelSourceError, read_jsonl
 
 STAGES = ["documents", "index", "examples", "adapter", "retrieval", "perplexity", "answers"]
@@ -32,6 +33,7 @@ def test_a_build_from_documents_to_an_answer(small_recipe):
     assert built.folder == small_recipe / "release"
     assert ran(built) == STAGES
     assert built.passed
+    assert set(built.scores) == set(METRICS)  # what gates may name is what is measured
     assert built.scores["perplexity"].value != built.scores["perplexity_base"].value
 
     # The same recipe again: nothing runs, the hash stands.

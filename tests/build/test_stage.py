@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmwright.build import Stage, run_stages
-from llmwright.core import ConfigurationError
+from llmwright.core import CapacityError
 
 
 class Recorder:
@@ -108,7 +108,7 @@ def test_what_a_failed_stage_left(tmp_path, resumable):
 
 def test_two_builds_in_one_place_are_refused(tmp_path):
     def run(output: Path, inputs):
-        with pytest.raises(ConfigurationError, match="another build is at work"):
+        with pytest.raises(CapacityError, match="another build is at work"):
             run_stages([], tmp_path)
 
     run_stages([Stage("a", run)], tmp_path)

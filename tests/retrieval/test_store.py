@@ -149,7 +149,7 @@ except InputError as error:
         finally:
             for path in everything:
                 path.chmod(0o755 if path.is_dir() else 0o644)
-    assert "cannot be written" in out, err
+    assert "cannot write here" in out, err
 
 
 def test_what_is_no_index_is_said(tmp_path, folder):

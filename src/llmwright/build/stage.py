@@ -19,20 +19,18 @@ any other begins with an empty one.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llmwright import __version__
 from llmwright.core import (
-    ConfigurationError,
     InputError,
     content_hash,
+    exclusive,
     read_json,
     sweep,
     tree_hash,
@@ -78,10 +76,14 @@ def run_stages(
     """Carry the stages out in order, reusing what stands. Returns the results by name.
 
     ``observe`` is called with ``None`` before a stage runs and with its result after. Raises
-    ``ConfigurationError`` when another build works in the same place.
+    ``CapacityError`` when another build works in the same place.
     """
     results: dict[str, StageResult] = {}
-    with _locked(workspace):
+    with exclusive(
+        workspace / "lock",
+        busy="another build is at work in this folder",
+        denied="give yourself the right to write, or name another place with --workspace",
+    ):
         for stage in stages:
             results[stage.name] = _run(stage, workspace, results, observe)
         _prune(workspace, results.values())
@@ -145,30 +147,6 @@ def _standing(stage: Stage, folder: Path, key: str) -> StageResult | None:
     return StageResult(
         stage.name, key, record["digest"], folder / "output", record["seconds"], reused=True
     )
-
-
-@contextmanager
-def _locked(workspace: Path) -> Iterator[None]:
-    """Hold the workspace alone. The lock goes with the process, however it ends."""
-    try:
-        workspace.mkdir(parents=True, exist_ok=True)
-        lock = (workspace / "lock").open("w")
-    except OSError as error:
-        raise InputError(
-            f"cannot write here ({error.strerror})",
-            where=str(workspace),
-            fix="give yourself the right to write, or name another place with --workspace",
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigurationError(
-                "another build is at work in this folder",
-                where=str(workspace),
-                fix="wait for it, or name another place with --workspace",
-            ) from error
-        yield
 
 
 def _prune(workspace: Path, current: Iterable[StageResult]) -> None:

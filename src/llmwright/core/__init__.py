@@ -32,6 +32,7 @@ from llmwright.core.files import (
 from llmwright.core.hashing import canonical_json, content_hash, file_hash, tree_hash
 from llmwright.core.journal import Journal
 from llmwright.core.lazy import lazy_exports
+from llmwright.core.lock import exclusive
 from llmwright.core.progress import progress
 from llmwright.core.settings import Settings, settings
 from llmwright.core.streams import closing, completed
@@ -93,6 +94,7 @@ __all__ = [
     "content_hash",
     "endpoint_of",
     "error_message",
+    "exclusive",
     "file_hash",
     "is_endpoint",
     "lazy_exports",

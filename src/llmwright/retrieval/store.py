@@ -16,10 +16,9 @@ Cost: a commit rewrites the BM25 matrix (all postings) and index.json, and appen
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from llmwright.core import CapacityError, InputError, atomic_folder, read_json, write_json
+from llmwright.core import InputError, atomic_folder, exclusive, read_json, write_json
 from llmwright.retrieval.lexical import BM25
 
 FORMAT = 1
@@ -214,39 +213,14 @@ def _write_state(path: Path, state: State) -> None:
     write_json(path / "index.json", {"kind": _KIND, "format": FORMAT, **asdict(state)})
 
 
-@contextmanager
-def writer_lock(path: Path) -> Iterator[None]:
+def writer_lock(path: Path) -> AbstractContextManager[None]:
     """Hold the folder for writing. Raises ``CapacityError`` where another process holds it and
-    ``InputError`` where it may not be written. The lock ends with the process, however it ends.
-    """
-    try:
-        handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise InputError(
-            f"cannot be written ({error.strerror or error})",
-            where=str(path),
-            fix="searching works; to change it, copy it to a folder you may write to",
-        ) from error
-    try:
-        _lock(handle, path)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: two writers at once are the user's to avoid
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise CapacityError(
-            "another process is changing this index",
-            where=str(path),
-            fix="wait until it has finished and try again",
-        ) from error
+    ``InputError`` where it may not be written."""
+    return exclusive(
+        path / ".lock",
+        busy="another process is changing this index",
+        denied="searching works; to change it, copy it to a folder you may write to",
+    )
 
 
 class Transaction:
