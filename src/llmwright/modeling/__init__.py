@@ -9,15 +9,17 @@ from llmwright.core import lazy_exports
 from llmwright.modeling.sources import ModelFiles, resolve
 
 if TYPE_CHECKING:
-    from llmwright.modeling.adapter import merge_adapter
+    from llmwright.modeling.adapter import Adapter, merge_adapter, read_adapter
     from llmwright.modeling.cache import KVCache
     from llmwright.modeling.checkpoint import save_checkpoint
     from llmwright.modeling.config import ModelConfig
     from llmwright.modeling.decoder import Attention, Decoder, causal_attention, random_decoder
     from llmwright.modeling.model import Model, load_model
+    from llmwright.modeling.quantized import QuantizedLinear, QuantizedWeight
     from llmwright.modeling.wheels import cached_models
 
 _HOMES = {
+    "Adapter": "adapter",
     "Attention": "decoder",
     "Decoder": "decoder",
     "KVCache": "cache",
@@ -27,22 +29,29 @@ _HOMES = {
     "causal_attention": "decoder",
     "load_model": "model",
     "merge_adapter": "adapter",
+    "QuantizedLinear": "quantized",
+    "QuantizedWeight": "quantized",
     "random_decoder": "decoder",
+    "read_adapter": "adapter",
     "save_checkpoint": "checkpoint",
 }
 
 __all__ = [
+    "Adapter",
     "Attention",
     "Decoder",
     "KVCache",
     "Model",
     "ModelConfig",
     "ModelFiles",
+    "QuantizedLinear",
+    "QuantizedWeight",
     "cached_models",
     "causal_attention",
     "load_model",
     "merge_adapter",
     "random_decoder",
+    "read_adapter",
     "resolve",
     "save_checkpoint",
 ]

@@ -10,6 +10,8 @@ model runs at the base model's speed; several adapters over one base want them u
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -27,30 +29,49 @@ _KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.wei
 _PLAIN = {"use_dora": False, "fan_in_fan_out": False, "bias": "none", "lora_bias": False}
 
 
-def merge_adapter(decoder: Decoder, folder: Path | str) -> None:
-    """Add a LoRA adapter into ``decoder``'s weights, in place.
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """LoRA factors by module name ("model.layers.0.self_attn.q_proj"): A [r, in] and s B [out, r],
+    float32, the scale s already in the second. ``source`` is the folder it was read from."""
+
+    factors: Mapping[str, tuple[Tensor, Tensor]]
+    source: str
+
+
+def read_adapter(folder: Path | str, decoder: Decoder) -> Adapter:
+    """Read a LoRA adapter that fits ``decoder``.
 
     ``folder`` holds adapter_config.json and adapter_model.safetensors, as PEFT writes them.
-    Nothing is changed unless everything fits. Raises ``ModelSourceError`` where the folder is no
-    LoRA adapter and ``InputError`` where it was trained for another base model.
+    Raises ``ModelSourceError`` where the folder is no LoRA adapter and ``InputError`` where it
+    was trained for another base model.
     """
     folder = Path(folder)
     config = _read_config(folder)
-    pairs = _read_pairs(folder)
-    updates: list[tuple[nn.Linear, Tensor]] = []
-    for name, (a, b) in pairs.items():
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, (a, b) in _read_pairs(folder).items():
         layer = _target(decoder, name, folder)
-        if (b.shape[0], a.shape[1]) != tuple(layer.weight.shape) or a.shape[0] != b.shape[1]:
+        shape = (layer.out_features, layer.in_features)
+        if (b.shape[0], a.shape[1]) != shape or a.shape[0] != b.shape[1]:
             raise InputError(
                 f"the adapter for {name} is for weights of [{b.shape[0]}, {a.shape[1]}], and the "
-                f"model's are {list(layer.weight.shape)}",
+                f"model's are {list(shape)}",
                 where=str(folder),
                 fix=f"use its own base model, {config.get('base_model_name_or_path')}",
             )
-        updates.append((layer, b.float() @ a.float() * _scale(config, name, a.shape[0])))
+        factors[name] = (a.float(), b.float() * _scale(config, name, a.shape[0]))
+    return Adapter(factors, str(folder))
+
+
+def merge_adapter(decoder: Decoder, folder: Path | str) -> None:
+    """Add a LoRA adapter into ``decoder``'s weights, in place, or change nothing.
+
+    Raises like ``read_adapter``.
+    """
+    adapter = read_adapter(folder, decoder)
     with torch.no_grad():
-        for layer, delta in updates:
-            layer.weight.copy_(layer.weight.float() + delta.to(layer.weight.device))
+        for name, (a, b) in adapter.factors.items():
+            weight = decoder.get_parameter(f"{name}.weight")
+            weight.copy_(weight.float() + (b @ a).to(weight.device))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
