@@ -34,6 +34,7 @@ class QuantizedWeight:
     group_size: int
     group: Tensor | None = None
     codebook: Tensor | None = None  # [2 ** bits] float32
+    minima: Tensor | None = None  # [out, groups] float32, equal to -zeros * scales but for rounding
 
     @property
     def shape(self) -> torch.Size:
@@ -41,16 +42,18 @@ class QuantizedWeight:
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The matrix [out, in] that the codes stand for."""
-        if self.group is None:
-            scales, zeros = (
-                x.repeat_interleave(self.group_size, dim=1)[:, : self.codes.shape[1]]
-                for x in (self.scales, self.zeros)
-            )
-        else:
-            scales, zeros = self.scales[:, self.group], self.zeros[:, self.group]  # [out, in]
+        scales = self._spread(self.scales)  # [out, in]
         if self.codebook is not None:
             return (self.codebook[self.codes.long()] * scales).to(dtype)
-        return ((self.codes.float() - zeros) * scales).to(dtype)
+        if self.minima is not None:
+            return (self.codes.float() * scales + self._spread(self.minima)).to(dtype)
+        return ((self.codes.float() - self._spread(self.zeros)) * scales).to(dtype)
+
+    def _spread(self, values: Tensor) -> Tensor:
+        """Each group's value, [out, groups], at each of its columns, [out, in]."""
+        if self.group is not None:
+            return values[:, self.group]
+        return values.repeat_interleave(self.group_size, dim=1)[:, : self.codes.shape[1]]
 
 
 class QuantizedLinear(nn.Module):
