@@ -1,9 +1,4 @@
-"""Weights on disk: safetensors folders and GGUF files in, safetensors folders out.
-
-GGUF tensors are dequantized by the ``gguf`` package (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K,
-Q6_K and whatever else it knows). llama.cpp stores the rows of the query and key projections of
-Llama models in another order, since its rotary embedding turns neighbours (2i, 2i + 1) where
-Hugging Face's turns (i, i + d/2); the reader puts them back.
+"""Weights on disk: safetensors folders in and out (``gguf_reader`` reads GGUF files).
 
 Nothing is executed: no pickle (``pytorch_model.bin``) is ever read. A checkpoint is whole or it is
 an error: missing and surplus tensors, wrong shapes and cut files are named in one sentence.
@@ -11,14 +6,11 @@ an error: missing and surplus tensors, wrong shapes and cut files are named in o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from gguf import quants
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -27,27 +19,11 @@ from llmwright.core import ModelSourceError, atomic_folder, read_json, write_jso
 from llmwright.modeling.config import ModelConfig
 from llmwright.modeling.decoder import Decoder
 from llmwright.modeling.sources import missing_shards
-from llmwright.tokenization import GGUFHeader, GGUFTensor
 
 if TYPE_CHECKING:
     from llmwright.modeling.model import Model
 
 NamedTensors = Iterable[tuple[str, Tensor]]
-
-_GGUF_NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 
 
 def load_safetensors(folder: Path, dtype: torch.dtype) -> Decoder:
@@ -66,7 +42,7 @@ def load_safetensors(folder: Path, dtype: torch.dtype) -> Decoder:
             fix="use the model's unquantized checkpoint or a GGUF file",
         )
     config = ModelConfig.from_hf(raw, str(folder / "config.json"))
-    return _fill(config, _safetensors(folder), dtype, where)
+    return fill(config, _safetensors(folder), dtype, where)
 
 
 def _safetensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
@@ -92,63 +68,7 @@ def _safetensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
             ) from error
 
 
-def load_gguf(header: GGUFHeader, dtype: torch.dtype) -> Decoder:
-    """A decoder from a GGUF file of the Llama architecture. Raises ``ModelSourceError``."""
-    where = str(header.path)
-    embedding = header.tensors.get("token_embd.weight")
-    if embedding is None:
-        raise ModelSourceError("has no token embedding", where=where, fix="use a whole model file")
-    if "rope_freqs.weight" in header.tensors:
-        raise ModelSourceError(
-            "it scales rotary frequencies (rope_freqs)",
-            where=where,
-            fix="this engine runs the Llama family with plain rotary embedding",
-        )
-    config = ModelConfig.from_gguf(
-        header.metadata,
-        tied="output.weight" not in header.tensors,
-        vocab_size=embedding.shape[0],
-        where=where,
-    )
-    return _fill(config, _gguf(header, config), dtype, where)
-
-
-def _gguf(header: GGUFHeader, config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
-    content = np.asarray(np.memmap(header.path, mode="r", dtype=np.uint8))
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
-    for tensor in header.tensors.values():
-        match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", tensor.name)
-        name = match and _GGUF_NAMES.get(match[2])
-        if match is None or name is None:
-            yield tensor.name, torch.empty(0)  # named as surplus
-            continue
-        rows = content[tensor.offset : tensor.offset + tensor.size]
-        rows = rows.reshape(*tensor.shape[:-1], -1)  # quantized row by row
-        if match[2] in heads and len(tensor.shape) == 2:
-            rows = rows[_neighbours_apart(tensor.shape[0], heads[match[2]])]
-        prefix = "" if match[1] is None else f"model.layers.{match[1]}."
-        yield f"{prefix}{name}.{match[3]}", torch.from_numpy(_dequantize(rows, tensor, header))
-
-
-def _dequantize(rows: np.ndarray, tensor: GGUFTensor, header: GGUFHeader) -> np.ndarray:
-    try:
-        values = quants.dequantize(rows, tensor.type)
-    except NotImplementedError as error:
-        raise ModelSourceError(
-            f"tensor {tensor.name!r} is quantized as {tensor.type.name}, which is not read here",
-            where=str(header.path),
-            fix="use a file of type Q8_0, Q6_K, Q4_K, Q4_1, Q4_0, BF16, F16 or F32",
-        ) from error
-    values = values.reshape(tensor.shape)
-    return values if values.flags.writeable else values.copy()  # off the mapped file
-
-
-def _neighbours_apart(rows: int, heads: int) -> np.ndarray:
-    """Order that takes a head's rows from llama.cpp's (0, d/2, 1, d/2 + 1, ...) to (0, 1, ...)."""
-    return np.arange(rows).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
-
-
-def _fill(config: ModelConfig, tensors: NamedTensors, dtype: torch.dtype, where: str) -> Decoder:
+def fill(config: ModelConfig, tensors: NamedTensors, dtype: torch.dtype, where: str) -> Decoder:
     """Put named tensors into a decoder that had no memory until now."""
     with torch.device("meta"):
         decoder = Decoder(config)

@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 
 from llmwright.core import ConfigurationError, settings
-from llmwright.modeling.checkpoint import load_gguf, load_safetensors
+from llmwright.modeling.checkpoint import load_safetensors
 from llmwright.modeling.config import ModelConfig
 from llmwright.modeling.decoder import Decoder
+from llmwright.modeling.gguf_reader import load_gguf
 from llmwright.modeling.sources import resolve
 from llmwright.tokenization import Tokenizer, load_tokenizer, read_gguf
 
