@@ -34,6 +34,7 @@ from llmwright.core.journal import Journal
 from llmwright.core.lazy import lazy_exports
 from llmwright.core.lock import exclusive
 from llmwright.core.progress import progress
+from llmwright.core.sampling import SamplingParams
 from llmwright.core.settings import Settings, settings
 from llmwright.core.streams import closing, completed
 from llmwright.core.types import (
@@ -49,9 +50,9 @@ from llmwright.core.types import (
     Message,
     Preference,
     Role,
-    SamplingParams,
     Score,
     Section,
+    TokenLogprob,
     Usage,
 )
 
@@ -83,6 +84,7 @@ __all__ = [
     "Score",
     "Section",
     "Settings",
+    "TokenLogprob",
     "UpstreamError",
     "Usage",
     "append_jsonl",

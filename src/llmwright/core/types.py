@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from llmwright.core.errors import ConfigurationError
+from llmwright.core.sampling import SamplingParams
 
 if TYPE_CHECKING:  # numpy is imported by the rooms that compute, not by the vocabulary
     import numpy as np
@@ -27,38 +27,6 @@ class Message:
 
     role: Role
     content: str
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How to choose tokens. Temperature 0 is greedy; 1 leaves the distribution as it is.
-
-    The order is that of transformers and vLLM: temperature, then top-k, then top-p.
-    ``top_k=0`` and ``top_p=1`` switch those filters off. With ``seed`` set, the answer does not
-    depend on what else the engine is doing.
-    """
-
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, ok, rule in (
-            ("max_tokens", self.max_tokens >= 1, "at least 1"),
-            ("temperature", 0.0 <= self.temperature <= 100.0, "between 0 and 100"),
-            ("top_k", self.top_k >= 0, "0 (off) or more"),
-            ("top_p", 0.0 < self.top_p <= 1.0, "above 0 and at most 1"),
-            ("stop", all(self.stop), "strings that are not empty"),
-        ):
-            if not ok:
-                raise ConfigurationError(
-                    f"{name} is {getattr(self, name)!r}",
-                    where="sampling parameters",
-                    fix=f"{name} must be {rule}",
-                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +97,28 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token as it stands in a text, and how likely the model held it (natural logarithm, before
+    temperature and filters). ``raw`` is its bytes, which may end inside a character where
+    ``text`` shows U+FFFD. ``top`` holds the likeliest tokens at its place, best first, without a
+    ``top`` of their own."""
+
+    text: str
+    logprob: float
+    raw: bytes
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """A finished answer.
 
     ``token_ids`` and ``logprobs`` (natural logarithm, under the model's own distribution before
     temperature and filters) run in step and are empty where the model does not tell;
     ``sources`` holds the passages that ``[1]``, ``[2]``, ... in the text refer to.
+    ``top_logprobs`` is filled where ``SamplingParams.logprobs`` asks: one record for each token
+    of the answer except one that only ended it. ``alternatives`` holds the other answers where
+    ``n`` asks for several, best first where they are ranked; ``usage`` counts all of them.
     """
 
     text: str
@@ -143,15 +127,19 @@ class Completion:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     sources: tuple[Hit, ...] = ()
+    top_logprobs: tuple[TokenLogprob, ...] = ()
+    alternatives: tuple[Completion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of a streamed answer. The last piece, and only it, carries ``completion``; the
-    pieces' texts joined equal ``completion.text``."""
+    pieces' texts joined equal ``completion.text``, and so do their ``top_logprobs``. Of several
+    answers the first is streamed; the others come whole, with ``completion``."""
 
     text: str
     completion: Completion | None = None
+    top_logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @runtime_checkable
