@@ -121,7 +121,7 @@ def damage(folder: Path, how: str) -> None:
     elif how == "qwen":
         config["model_type"] = "qwen2"
     elif how == "scaled":
-        config["rope_parameters"] = {"rope_type": "yarn", "factor": 4.0}
+        config["rope_parameters"] = {"rope_type": "proportional", "factor": 4.0}
     elif how == "gelu":
         config["hidden_act"] = "gelu"
     elif how == "quantized":
@@ -141,7 +141,7 @@ def damage(folder: Path, how: str) -> None:
         ("surplus", r"beyond what the model knows.*q_norm"),
         ("shape", r"'model\.norm\.weight' is \[47\]"),
         ("qwen", "architecture is 'qwen2'"),
-        ("scaled", "rotary scaling is 'yarn'"),
+        ("scaled", "rotary scaling is 'proportional'"),
         ("gelu", "activation is 'gelu'"),
         ("quantized", "quantized in a form"),
         ("incomplete", "field 'hidden_size' is missing"),
@@ -209,8 +209,8 @@ def test_a_gguf_with_an_output_matrix_of_its_own(tmp_path: Path, tiny_model_path
         ({"leave_out": "model.layers.0.mlp.up_proj.weight"}, "lacks the tensor"),
         ({"leave_out": "model.embed_tokens.weight"}, "no token embedding"),
         ({"extra": "blk.0.attn_q_norm.weight"}, "attn_q_norm"),
-        ({"extra": "rope_freqs.weight"}, "scales rotary frequencies"),
-        ({"metadata": {"llama.rope.scaling.type": "linear"}}, "rotary scaling"),
+        ({"extra": "rope_freqs.weight"}, "divisor of a rotary frequency"),
+        ({"metadata": {"llama.rope.scaling.type": "longrope"}}, "rotary scaling"),
         ({"metadata": {"llama.expert_count": 8}}, "experts"),
         ({"tokenizer": None}, "holds no vocabulary"),
     ],

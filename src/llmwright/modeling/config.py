@@ -6,18 +6,24 @@ transformers, vLLM and llama.cpp's converter read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmwright.core import ModelSourceError
+from llmwright.modeling.rope_format import Rope, rope_from_gguf, rope_from_hf, rope_to_hf
+from llmwright.modeling.rope_scaling import RopeScaling
 
-_HERE = "this engine runs the Llama family with plain rotary embedding"
+_HERE = "this engine runs the Llama family"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """A decoder of the Llama family (Touvron et al., 2023, arXiv 2302.13971)."""
+    """A decoder of the Llama family (Touvron et al., 2023, arXiv 2302.13971).
+
+    ``max_position_embeddings`` is the context it serves; under a ``rope_scaling`` that knows the
+    trained length, that one stands there.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -34,6 +40,7 @@ class ModelConfig:
     mlp_bias: bool = False
     bos_token_id: int | None = None
     eos_token_id: int | None = None
+    rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
         if self.num_attention_heads % self.num_key_value_heads:
@@ -61,13 +68,21 @@ class ModelConfig:
         embeddings = (1 if self.tie_word_embeddings else 2) * self.vocab_size * hidden
         return self.num_hidden_layers * layer + embeddings + hidden
 
+    @property
+    def rope(self) -> Rope:
+        """What decides the rotary embedding, in one."""
+        return Rope(self.rope_theta, self.rope_scaling, self.max_position_embeddings)
+
     def to_dict(self) -> dict[str, Any]:
         """The content of a Hugging Face config.json."""
+        values = asdict(self)
+        del values["rope_scaling"]
         return {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
             "hidden_act": "silu",
-            **asdict(self),
+            **values,
+            **rope_to_hf(self.rope, self.head_dim),
         }
 
     @classmethod
@@ -76,16 +91,11 @@ class ModelConfig:
         kind = raw.get("model_type")
         if kind != "llama":
             raise ModelSourceError(f"the architecture is {kind!r}", where=where, fix=_HERE)
-        rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-        scaling = rope.get("rope_type", rope.get("type", "default"))
         activation = raw.get("hidden_act", "silu")
-        for what, value, only in (
-            ("rotary scaling", scaling, "default"),
-            ("activation", activation, "silu"),
-        ):
-            if value != only:
-                raise ModelSourceError(f"the {what} is {value!r}", where=where, fix=_HERE)
+        if activation != "silu":
+            raise ModelSourceError(f"the activation is {activation!r}", where=where, fix=_HERE)
         try:
+            rope = rope_from_hf(raw, where)
             heads = int(raw["num_attention_heads"])
             hidden = int(raw["hidden_size"])
             return cls(
@@ -96,36 +106,43 @@ class ModelConfig:
                 num_attention_heads=heads,
                 num_key_value_heads=int(raw.get("num_key_value_heads") or heads),
                 head_dim=int(raw.get("head_dim") or hidden // heads),
-                max_position_embeddings=int(raw.get("max_position_embeddings", 2048)),
-                rope_theta=float(rope.get("rope_theta") or raw.get("rope_theta") or 10_000.0),
+                max_position_embeddings=rope.context,
+                rope_theta=rope.theta,
                 rms_norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
                 tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
                 attention_bias=bool(raw.get("attention_bias", False)),
                 mlp_bias=bool(raw.get("mlp_bias", False)),
                 bos_token_id=_first(raw.get("bos_token_id")),
                 eos_token_id=_first(raw.get("eos_token_id")),
+                rope_scaling=rope.scaling,
             )
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise _incomplete(error, where) from error
 
     @classmethod
     def from_gguf(
-        cls, metadata: Mapping[str, Any], *, tied: bool, vocab_size: int, where: str
+        cls,
+        metadata: Mapping[str, Any],
+        *,
+        tied: bool,
+        vocab_size: int,
+        rope_factors: Mapping[str, Sequence[float]],
+        where: str,
     ) -> ModelConfig:
         """Read GGUF metadata; what it leaves to the tensors comes as arguments: whether there
-        is an output matrix of its own, and how many rows the embedding has."""
+        is an output matrix of its own, how many rows the embedding has, and the divisors of
+        rotary frequencies by the names of their tensors."""
         kind = metadata.get("general.architecture")
         if kind != "llama":
             raise ModelSourceError(f"the architecture is {kind!r}", where=where, fix=_HERE)
-        scaling = metadata.get("llama.rope.scaling.type", "none")
         experts = metadata.get("llama.expert_count", 0)
-        for what, value, only in (("rotary scaling", scaling, "none"), ("experts", experts, 0)):
-            if value != only:
-                raise ModelSourceError(f"it has {what} ({value!r})", where=where, fix=_HERE)
+        if experts:
+            raise ModelSourceError(f"it has experts ({experts!r})", where=where, fix=_HERE)
         try:
             heads = int(metadata["llama.attention.head_count"])
             hidden = int(metadata["llama.embedding_length"])
             head_dim = int(metadata.get("llama.attention.key_length", hidden // heads))
+            context = int(metadata.get("llama.context_length", 2048))
             config = cls(
                 vocab_size=vocab_size,
                 hidden_size=hidden,
@@ -134,13 +151,14 @@ class ModelConfig:
                 num_attention_heads=heads,
                 num_key_value_heads=int(metadata.get("llama.attention.head_count_kv", heads)),
                 head_dim=head_dim,
-                max_position_embeddings=int(metadata.get("llama.context_length", 2048)),
+                max_position_embeddings=context,
                 # Stored in 32 bits: 1e-5 comes back as 9.99999975e-06.
                 rope_theta=_short(metadata.get("llama.rope.freq_base", 10_000.0)),
                 rms_norm_eps=_short(metadata["llama.attention.layer_norm_rms_epsilon"]),
                 tie_word_embeddings=tied,
                 bos_token_id=_first(metadata.get("tokenizer.ggml.bos_token_id")),
                 eos_token_id=_first(metadata.get("tokenizer.ggml.eos_token_id")),
+                rope_scaling=rope_from_gguf(metadata, rope_factors, context, where),
             )
             turned = int(metadata.get("llama.rope.dimension_count", head_dim))
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:

@@ -126,19 +126,20 @@ class DecoderStack(nn.Module):
             DecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.rotary = RotaryEmbedding(config.head_dim, config.rope_theta)
+        self.rotary = RotaryEmbedding(config.head_dim, config.rope_theta, config.rope_scaling)
 
     def forward(
         self,
         token_ids: Tensor,
         positions: Tensor | None = None,
         attention: Attention | None = None,
+        lengths: Tensor | None = None,
     ) -> Tensor:
         """``token_ids`` [batch, time] -> hidden states [batch, time, hidden]."""
         if positions is None:
             positions = torch.arange(token_ids.shape[1], device=token_ids.device).unsqueeze(0)
         x = self.embed_tokens(token_ids)  # [batch, time, hidden]
-        cos, sin = self.rotary(positions, x.dtype)  # [batch or 1, 1, time, head_dim]
+        cos, sin = self.rotary(positions, x.dtype, lengths)  # [batch or 1, 1, time, head_dim]
         for layer in self.layers:
             x = layer(x, cos, sin, attention or causal_attention)
         return self.norm(x)  # type: ignore[no-any-return]
@@ -160,13 +161,14 @@ class Decoder(nn.Module):
         if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
+    # Read off the last norm: every other weight may be quantized.
     @property
     def dtype(self) -> torch.dtype:
-        return self.model.embed_tokens.weight.dtype
+        return self.model.norm.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.model.embed_tokens.weight.device
+        return self.model.norm.weight.device
 
     def forward(
         self,
@@ -175,6 +177,7 @@ class Decoder(nn.Module):
         attention: Attention | None = None,
         *,
         logits_at: Tensor | None = None,
+        lengths: Tensor | None = None,
     ) -> Tensor:
         """``token_ids`` [batch, time] -> logits [batch, time, vocab] in float32.
 
@@ -182,10 +185,12 @@ class Decoder(nn.Module):
         0, 1, 2, ...; a call that continues a cache must give them. ``logits_at`` names the places
         in time whose logits are wanted, [n] for all rows or [batch, n] for each row its own, and
         gives [batch, n, vocab]: after a prompt only the last one matters, and the vocabulary
-        is the widest product of a small model.
+        is the widest product of a small model. ``lengths`` [batch, 1] or [batch, time] is what
+        the sequences will grow to, which a call that continues a cache must give, always the
+        same, where ``model.rotary.depends_on_length``.
         """
-        with products_for(token_ids.numel(), self.model.embed_tokens.weight):
-            x = self.model(token_ids, positions, attention)
+        with products_for(token_ids.numel(), self.model.norm.weight):
+            x = self.model(token_ids, positions, attention, lengths)
             if logits_at is not None:
                 if logits_at.ndim == 1:
                     x = x[:, logits_at]  # [batch, n, hidden]

@@ -20,6 +20,7 @@ from llmwright.core import ModelSourceError
 from llmwright.modeling.checkpoint import fill
 from llmwright.modeling.config import ModelConfig
 from llmwright.modeling.decoder import Decoder
+from llmwright.modeling.rope_format import GGUF_TENSORS
 from llmwright.tokenization import GGUFHeader, GGUFTensor
 
 _GGUF_NAMES = {
@@ -44,25 +45,33 @@ def load_gguf(header: GGUFHeader, dtype: torch.dtype) -> Decoder:
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None:
         raise ModelSourceError("has no token embedding", where=where, fix="use a whole model file")
-    if "rope_freqs.weight" in header.tensors:
-        raise ModelSourceError(
-            "it scales rotary frequencies (rope_freqs)",
-            where=where,
-            fix="this engine runs the Llama family with plain rotary embedding",
-        )
     config = ModelConfig.from_gguf(
         header.metadata,
         tied="output.weight" not in header.tensors,
         vocab_size=embedding.shape[0],
+        rope_factors=_rope_factors(header),
         where=where,
     )
     return fill(config, _gguf(header, config), dtype, where)
+
+
+def _rope_factors(header: GGUFHeader) -> dict[str, list[float]]:
+    """The divisors of rotary frequencies, by the names of their tensors."""
+    found = [header.tensors[name] for name in GGUF_TENSORS if name in header.tensors]
+    content = np.asarray(np.memmap(header.path, mode="r", dtype=np.uint8))
+    rows = (content[tensor.offset : tensor.offset + tensor.size].reshape(1, -1) for tensor in found)
+    return {
+        tensor.name: _dequantize(row, tensor, header).tolist()
+        for tensor, row in zip(found, rows, strict=True)
+    }
 
 
 def _gguf(header: GGUFHeader, config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
     content = np.asarray(np.memmap(header.path, mode="r", dtype=np.uint8))
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     for tensor in header.tensors.values():
+        if tensor.name in GGUF_TENSORS:
+            continue  # they are in the configuration
         match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", tensor.name)
         name = match and _GGUF_NAMES.get(match[2])
         if match is None or name is None:
