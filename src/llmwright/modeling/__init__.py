@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from llmwright.modeling.config import ModelConfig
     from llmwright.modeling.decoder import Attention, Decoder, causal_attention, random_decoder
     from llmwright.modeling.model import Model, load_model
-    from llmwright.modeling.quantized import QuantizedLinear, QuantizedWeight
+    from llmwright.modeling.quantized import (
+        QuantizedEmbedding,
+        QuantizedLinear,
+        QuantizedWeight,
+        quantized_weights,
+        replace_linears,
+    )
     from llmwright.modeling.wheels import cached_models
 
 _HOMES = {
@@ -29,10 +35,13 @@ _HOMES = {
     "causal_attention": "decoder",
     "load_model": "model",
     "merge_adapter": "adapter",
+    "QuantizedEmbedding": "quantized",
     "QuantizedLinear": "quantized",
     "QuantizedWeight": "quantized",
+    "quantized_weights": "quantized",
     "random_decoder": "decoder",
     "read_adapter": "adapter",
+    "replace_linears": "quantized",
     "save_checkpoint": "checkpoint",
 }
 
@@ -44,14 +53,17 @@ __all__ = [
     "Model",
     "ModelConfig",
     "ModelFiles",
+    "QuantizedEmbedding",
     "QuantizedLinear",
     "QuantizedWeight",
     "cached_models",
     "causal_attention",
     "load_model",
     "merge_adapter",
+    "quantized_weights",
     "random_decoder",
     "read_adapter",
+    "replace_linears",
     "resolve",
     "save_checkpoint",
 ]
