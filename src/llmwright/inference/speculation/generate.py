@@ -1,0 +1,102 @@
+"""Speculative decoding of one prompt, as plainly as it can be written.
+
+The reference that the engine's batched form is held against, and the way to measure an acceptance
+rate or try a proposer without an engine:
+
+    round:  k drafts from the proposer
+            one pass of the target over the last token and the drafts: p_1 ... p_(k+1)
+            verify -> 1 to k + 1 tokens; the target's cache is cut back to what stands
+
+(Leviathan et al., 2022, arXiv 2211.17192.) Costs one target pass a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from llmwright.core import SamplingParams
+from llmwright.inference.sampling import next_token_distribution
+from llmwright.inference.speculation.acceptance import verify, verify_greedy
+from llmwright.inference.speculation.controller import LengthController
+from llmwright.inference.speculation.proposer import Ask, PlainSampling, Proposer
+from llmwright.modeling import Decoder, KVCache
+
+_KEY = 0
+
+
+@dataclass(slots=True)
+class Speculation:
+    """An answer, and how it came about; lists hold one entry a round."""
+
+    token_ids: list[int] = field(default_factory=list)
+    drafted: list[int] = field(default_factory=list)
+    accepted: list[int] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> int:
+        """Passes of the target."""
+        return len(self.drafted)
+
+    @property
+    def acceptance(self) -> float | None:
+        """Accepted over judged drafts (those after a rejection were not); None without any."""
+        pairs = list(zip(self.drafted, self.accepted, strict=True))
+        judged = sum(kept + (kept < drafted) for drafted, kept in pairs)
+        return sum(self.accepted) / judged if judged else None
+
+
+@torch.inference_mode()
+def speculative_generate(
+    target: Decoder,
+    proposer: Proposer,
+    prompt: Sequence[int],
+    params: SamplingParams,
+    *,
+    length: int | LengthController = 4,
+    eos_ids: Collection[int] = (),
+) -> Speculation:
+    """Continue ``prompt`` (at least one token) with drafts of a fixed or adaptive ``length``.
+
+    The answer follows the target's distribution under ``params`` whatever the proposer; with
+    temperature 0 it is the greedy one. It ends with a token of ``eos_ids``, after
+    ``params.max_tokens``, or where the target's positions end.
+    """
+    config = target.config
+    cache = KVCache(config, target.dtype, device=target.device)
+    generator = None
+    if params.temperature > 0.0:
+        generator = torch.Generator()
+        generator.manual_seed((params.seed or 0) % 2**64)
+    state = PlainSampling(params, generator) if generator is not None else None
+    tokens, done = list(prompt), Speculation()
+    room = min(params.max_tokens, config.max_position_embeddings - len(tokens))
+    while len(done.token_ids) < room:
+        wanted = length if isinstance(length, int) else length.next_length()
+        # The round ends with a token that is not drafted, so the last one never is.
+        wanted = min(wanted, room - len(done.token_ids) - 1)
+        draft = proposer.propose_all([Ask(_KEY, tokens, wanted, state)])[0]
+        k = len(draft.tokens)
+        new = torch.tensor([tokens[cache.length :] + list(draft.tokens)], device=target.device)
+        last = torch.arange(new.shape[1] - k - 1, new.shape[1], device=target.device)
+        positions = cache.positions(new.shape[1])
+        logits = target(new, positions, cache, logits_at=last)[0]  # [k + 1, vocab]
+        if generator is None:
+            chosen, accepted = verify_greedy(logits.argmax(-1).tolist(), draft.tokens)
+        else:
+            chosen, accepted = verify(next_token_distribution(logits, params), draft, generator)
+        cache.truncate(len(tokens) + accepted)
+        done.drafted.append(k)
+        done.accepted.append(accepted)
+        if isinstance(length, LengthController):
+            length.update(k, accepted)
+        for token in chosen:
+            tokens.append(token)
+            done.token_ids.append(token)
+            if token in eos_ids:
+                proposer.forget(_KEY)
+                return done
+    proposer.forget(_KEY)
+    return done

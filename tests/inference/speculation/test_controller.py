@@ -1,0 +1,84 @@
+"""The draft length follows the acceptance, and speculation that does not pay is switched off."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from llmwright.core import ConfigurationError
+from llmwright.inference.speculation import LengthController, best_length
+
+
+def run(controller, acceptance, rounds, seed=0):
+    """(tokens, steps of work) of simulated rounds, each draft kept with that probability."""
+    chance = random.Random(seed)
+    tokens, work = 0, 0.0
+    for _ in range(rounds):
+        k = controller.next_length()
+        accepted = 0
+        while accepted < k and chance.random() < acceptance:
+            accepted += 1
+        controller.update(k, accepted)
+        tokens += accepted + 1
+        work += 1.0 + k * controller.cost
+    return tokens, work
+
+
+@pytest.mark.parametrize("acceptance", [0.6, 0.8, 0.95])
+def test_the_length_comes_near_the_best(acceptance):
+    controller = LengthController(cost=0.1, longest=16)
+    run(controller, acceptance, 100)
+    lengths = []
+    for n in range(200):
+        run(controller, acceptance, 1, seed=n)
+        lengths.append(controller.next_length())
+    assert abs(sum(lengths) / 200 - best_length(acceptance, 0.1, 16)) <= 2.5
+
+
+@pytest.mark.parametrize("cost", [0.05, 0.25, 0.5, 1.0])
+def test_text_that_cannot_be_guessed_costs_next_to_nothing(cost):
+    tokens, work = run(LengthController(cost=cost), 0.0, 300)
+    assert tokens / work > 0.95
+
+
+@pytest.mark.parametrize("cost", [0.05, 0.25])
+@pytest.mark.parametrize("acceptance", [0.02, 0.1, 0.2, 0.5, 0.9])
+def test_it_never_loses_much_and_wins_where_there_is_something_to_win(acceptance, cost):
+    tokens, work = run(LengthController(cost=cost), acceptance, 1000)
+    assert tokens / work > 0.95
+    if acceptance == 0.9:
+        assert tokens / work > 1.8
+
+
+def test_it_comes_back_when_the_text_becomes_easy():
+    controller = LengthController(cost=0.2)
+    run(controller, 0.0, 300)
+    tokens, _ = run(controller, 1.0, 300)
+    assert tokens > 900
+
+
+def test_a_round_without_a_proposal_teaches_nothing():
+    controller = LengthController()
+    before = controller.acceptance
+    controller.update(0, 0)
+    assert controller.acceptance == before
+
+
+def test_equal_histories_give_equal_lengths():
+    first, second = LengthController(cost=0.2), LengthController(cost=0.2)
+    assert run(first, 0.5, 50) == run(second, 0.5, 50)
+
+
+def test_a_dearer_draft_is_shorter():
+    controller = LengthController(cost=0.01, longest=16)
+    run(controller, 0.9, 50)
+    long = controller.next_length()
+    controller.cost = 0.3
+    assert controller.next_length() < long
+
+
+@pytest.mark.parametrize("wrong", [{"cost": -0.1}, {"cost": float("nan")}, {"longest": 0}])
+def test_impossible_arguments_are_named(wrong):
+    with pytest.raises(ConfigurationError, match="give"):
+        LengthController(**wrong)

@@ -1,0 +1,197 @@
+"""Speculation gives what plain decoding gives: token for token where greedy, in distribution
+where sampled; and the draft model's cache is at every round what a fresh one would hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmwright.core import ConfigurationError, SamplingParams
+from llmwright.inference.sampling import next_token_distribution
+from llmwright.inference.speculation import (
+    Ask,
+    DraftModelProposer,
+    LengthController,
+    NGramProposer,
+    PlainSampling,
+    plain_generate,
+    speculative_generate,
+)
+from llmwright.modeling import ModelConfig, random_decoder
+
+PROMPTS = ([3, 4, 5, 6, 7, 3, 4, 5], [1], [9, 9, 9, 9, 2, 9, 9], list(range(20)))
+
+
+def proposers(target, relative):
+    return {
+        "ngram": NGramProposer(1, 8),
+        "draft": DraftModelProposer(relative),
+        "itself": DraftModelProposer(target),
+    }
+
+
+@pytest.mark.parametrize("kind", ["ngram", "draft", "itself"])
+@pytest.mark.parametrize("length", [1, 3, 5, "adaptive"])
+def test_greedy_answers_are_those_of_plain_decoding(target, relative, kind, length):
+    params = SamplingParams(max_tokens=40)
+    for prompt in PROMPTS:
+        chosen = LengthController(cost=0.05) if length == "adaptive" else length
+        done = speculative_generate(
+            target, proposers(target, relative)[kind], prompt, params, length=chosen
+        )
+        assert done.token_ids == plain_generate(target, prompt, params).token_ids
+        assert sum(done.accepted) + done.rounds == len(done.token_ids)
+        assert all(
+            kept <= drafted for kept, drafted in zip(done.accepted, done.drafted, strict=True)
+        )
+
+
+@pytest.mark.parametrize("kind", ["draft", "ngram"])
+def test_something_is_accepted_and_something_rejected(target, relative, kind):
+    """Without both, the equalities above would prove little."""
+    done = [
+        speculative_generate(
+            target, proposers(target, relative)[kind], prompt, SamplingParams(max_tokens=40)
+        )
+        for prompt in PROMPTS
+    ]
+    rates = [each.acceptance for each in done if each.acceptance is not None]
+    assert 0.0 < sum(rates) / len(rates) < 1.0
+
+
+def test_a_model_that_guesses_for_itself_is_never_wrong(target):
+    for temperature in (0.0, 1.0):
+        params = SamplingParams(max_tokens=40, temperature=temperature, top_p=0.9, seed=3)
+        done = speculative_generate(
+            target, DraftModelProposer(target), PROMPTS[0], params, length=4
+        )
+        assert done.accepted == done.drafted
+        assert done.rounds == 8
+        assert done.acceptance == 1.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_n_grams_leave_a_seeds_tokens_as_they_are(target, seed):
+    params = SamplingParams(max_tokens=60, temperature=0.7, top_k=6, seed=seed)
+    done = speculative_generate(target, NGramProposer(1, 8), PROMPTS[0], params)
+    assert done.token_ids == plain_generate(target, PROMPTS[0], params).token_ids
+    assert sum(done.accepted) > 0
+
+
+def test_sampled_answers_of_a_draft_model_have_the_targets_distribution(follows):
+    def model(seed, noise):
+        config = ModelConfig(
+            vocab_size=4, hidden_size=8, intermediate_size=16, num_hidden_layers=1,
+            num_attention_heads=2, num_key_value_heads=1, head_dim=4, max_position_embeddings=32,
+            eos_token_id=0,
+        )  # fmt: skip
+        decoder = random_decoder(config, seed=0, std=0.5)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for weight in decoder.parameters():
+                weight += noise * torch.randn(weight.shape, generator=generator)
+        return decoder
+
+    target, proposer = model(0, 0.0), DraftModelProposer(model(1, 0.3))
+    params = SamplingParams(max_tokens=3, temperature=1.3, top_p=0.95)
+    runs = [
+        speculative_generate(
+            target, proposer, [1, 2], SamplingParams(3, 1.3, top_p=0.95, seed=seed), length=2
+        )
+        for seed in range(1500)
+    ]
+    counts = Counter(tuple(run.token_ids[:2]) for run in runs)
+    assert 0 < sum(sum(run.accepted) for run in runs) < sum(sum(run.drafted) for run in runs)
+
+    def p(text):
+        with torch.inference_mode():
+            return next_token_distribution(target(torch.tensor([text]))[0, -1], params)
+
+    cells = {
+        (a, b): 1500 * float(p([1, 2])[a] * p([1, 2, a])[b]) for a, b in product(range(4), repeat=2)
+    }
+    assert follows(counts, cells)
+
+
+def test_it_ends_with_the_end_token_even_amid_a_draft(target):
+    params = SamplingParams(max_tokens=40)
+    plain = plain_generate(target, PROMPTS[0], params).token_ids
+    end = plain[len(plain) // 2]
+    done = speculative_generate(
+        target, DraftModelProposer(target), PROMPTS[0], params, length=5, eos_ids={end}
+    )
+    assert done.token_ids == plain[: plain.index(end) + 1]
+
+
+@pytest.mark.parametrize("kind", ["ngram", "draft"])
+def test_it_fills_the_context_and_no_more(target, relative, kind):
+    prompt = [number % 20 for number in range(240)]
+    params = SamplingParams(max_tokens=100)
+    done = speculative_generate(target, proposers(target, relative)[kind], prompt, params)
+    assert len(prompt) + len(done.token_ids) == target.config.max_position_embeddings
+    assert done.token_ids == plain_generate(target, prompt, params).token_ids
+
+
+@settings(max_examples=25)
+@given(
+    rounds=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 23)), max_size=8)
+)
+def test_the_draft_models_cache_is_what_a_fresh_one_would_hold(relative, rounds):
+    """However many drafts were kept, all of them (whose last was never read) included."""
+    proposer, tokens = DraftModelProposer(relative), [3, 4, 5]
+    for length, kept, following in rounds:
+        draft = proposer.propose(8, tokens, length)
+        assert draft.tokens == DraftModelProposer(relative).propose(0, tokens, length).tokens
+        tokens = [*tokens, *draft.tokens[:kept], following]
+    sequence = proposer._sequences.get(8)
+    assert sequence is None or sequence.cache.length == len(sequence.read)
+
+
+def test_several_sequences_at_once_are_drafted_as_each_alone(relative):
+    together, alone = DraftModelProposer(relative), DraftModelProposer(relative)
+    texts = {key: list(prompt) for key, prompt in enumerate(PROMPTS)}
+    for turn in range(5):
+        lengths = [(key + turn) % 4 for key in texts]
+        states = [
+            PlainSampling(SamplingParams(temperature=0.8), torch.Generator().manual_seed(key))
+            if key % 2 else None
+            for key in texts
+        ]  # fmt: skip
+        again = [
+            PlainSampling(SamplingParams(temperature=0.8), torch.Generator().manual_seed(key))
+            if key % 2 else None
+            for key in texts
+        ]  # fmt: skip
+        batch = together.propose_all(
+            [Ask(k, texts[k], n, s) for k, n, s in zip(texts, lengths, states, strict=True)]
+        )
+        for key, length, state, draft in zip(texts, lengths, again, batch, strict=True):
+            single = alone.propose_all([Ask(key, texts[key], length, state)])[0]
+            assert draft.tokens == single.tokens
+            assert len(draft.tokens) == length
+            if state is None or not length:
+                assert draft.probabilities is None
+            else:
+                torch.testing.assert_close(draft.probabilities, single.probabilities)
+            texts[key] += [*draft.tokens[: turn % 3], 7]
+    together.forget(1)
+    assert 1 not in together._sequences
+
+
+def test_a_long_prompt_is_read_in_pieces(relative, monkeypatch):
+    from llmwright.inference.speculation import draft
+
+    whole = DraftModelProposer(relative).propose(0, list(range(24)) * 3, 4)
+    monkeypatch.setattr(draft, "_CHUNK", 7)
+    assert DraftModelProposer(relative).propose(0, list(range(24)) * 3, 4) == whole
+
+
+def test_two_vocabularies_are_refused(target, relative):
+    DraftModelProposer(relative).check_vocabulary(target.config.vocab_size)
+    with pytest.raises(ConfigurationError, match="one tokenizer"):
+        DraftModelProposer(relative).check_vocabulary(99)

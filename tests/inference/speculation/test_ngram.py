@@ -1,0 +1,83 @@
+"""Prompt look-up against a search of the whole text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmwright.core import ConfigurationError
+from llmwright.inference.speculation import Ask, NGramProposer, ngram
+
+TEXTS = st.lists(st.integers(0, 3), min_size=1, max_size=60)
+
+
+def search(tokens, length, min_n, max_n):
+    """The same by brute force: all earlier ends, the longest common suffix, the latest of those."""
+    best, best_n = None, 0
+    for end in range(1, len(tokens)):
+        n = 0
+        while n < min(end, max_n) and tokens[end - 1 - n] == tokens[-1 - n]:
+            n += 1
+        if n >= min_n and n >= best_n:
+            best, best_n = end, n
+    if best is None or not length:
+        return ()
+    text = list(tokens)
+    for place in range(length):  # copying from the growing text is what continues a circle
+        text.append(text[best + place])
+    return tuple(text[len(tokens) :])
+
+
+@given(tokens=TEXTS, length=st.integers(0, 8), min_n=st.integers(1, 3), more=st.integers(0, 5))
+def test_the_draft_follows_the_longest_latest_match(tokens, length, min_n, more):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ngram, "_CANDIDATES", 1000)
+        draft = NGramProposer(min_n, min_n + more).propose(0, tokens, length)
+    assert draft.tokens == search(tokens, length, min_n, min_n + more)
+    assert draft.probabilities is None
+
+
+@given(tokens=TEXTS, cuts=st.lists(st.integers(1, 60), max_size=6))
+def test_an_index_that_grew_answers_as_a_fresh_one(tokens, cuts):
+    grown = NGramProposer(2, 6)
+    for cut in sorted(cuts):
+        grown.propose(5, tokens[:cut], 4)
+    assert grown.propose(5, tokens, 4) == NGramProposer(2, 6).propose(5, tokens, 4)
+
+
+def test_sequences_are_kept_apart_and_forgotten():
+    proposer = NGramProposer(2, 4)
+    quoting, other = [1, 2, 3, 4, 1, 2], [9, 8, 1, 2]
+    asks = [Ask(1, quoting, 3), Ask(2, other, 3), Ask(1, quoting, 0)]
+    assert [draft.tokens for draft in proposer.propose_all(asks)] == [(3, 4, 1), (), ()]
+    proposer.forget(1)
+    proposer.forget(77)
+    assert proposer.propose(1, [1, 2], 3).tokens == ()
+
+
+def test_a_text_that_runs_in_a_circle_is_continued():
+    assert NGramProposer(2, 4).propose(0, [5, 6, 7, 5, 6, 7, 5, 6], 7).tokens == (
+        7, 5, 6, 7, 5, 6, 7,
+    )  # fmt: skip
+
+
+def test_a_token_that_repeats_endlessly_costs_a_bounded_search(monkeypatch):
+    looked = 0
+
+    class Counting(list):
+        def __getitem__(self, place):
+            nonlocal looked
+            looked += isinstance(place, int)
+            return super().__getitem__(place)
+
+    proposer = NGramProposer(3, 16)
+    tokens = [1] * 3000 + [2, 3, 4] + [9, 1, 1] * 500 + [7, 1, 1]
+    proposer.propose(0, Counting(tokens), 4)
+    assert looked <= 2 * 16 * 16
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 3), (4, 3)])
+def test_impossible_lengths_are_named(low, high):
+    with pytest.raises(ConfigurationError, match="min_n"):
+        NGramProposer(low, high)
