@@ -15,15 +15,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from llmwright.core import ModelSourceError, atomic_folder, read_json, write_json
+from llmwright.core import InputError, ModelSourceError, atomic_folder, read_json, write_json
 from llmwright.modeling.config import ModelConfig
 from llmwright.modeling.decoder import Decoder
+from llmwright.modeling.quantized import QuantizedWeight, quantized_weights, replace_linears
 from llmwright.modeling.sources import missing_shards
 
 if TYPE_CHECKING:
     from llmwright.modeling.model import Model
 
-NamedTensors = Iterable[tuple[str, Tensor]]
+NamedTensors = Iterable[tuple[str, Tensor | QuantizedWeight]]
 
 
 def load_safetensors(folder: Path, dtype: torch.dtype) -> Decoder:
@@ -69,11 +70,13 @@ def _safetensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def fill(config: ModelConfig, tensors: NamedTensors, dtype: torch.dtype, where: str) -> Decoder:
-    """Put named tensors into a decoder that had no memory until now."""
+    """Put named tensors into a decoder that had no memory until now. What comes quantized, under
+    the name that its matrix would have, goes into quantized layers."""
     with torch.device("meta"):
         decoder = Decoder(config)
     wanted = {name: weight.shape for name, weight in decoder.named_parameters()}
     state: dict[str, Tensor] = {}
+    quantized: dict[str, QuantizedWeight] = {}
     surplus = []
     for name, tensor in tensors:
         if name in wanted:
@@ -84,10 +87,14 @@ def fill(config: ModelConfig, tensors: NamedTensors, dtype: torch.dtype, where: 
                     where=where,
                     fix="weights and configuration must be of one model",
                 )
-            state[name] = tensor.to(dtype)
+            if isinstance(tensor, QuantizedWeight):
+                quantized[name.removesuffix(".weight")] = tensor
+            else:
+                state[name] = tensor.to(dtype)
         elif not (name == "lm_head.weight" or name.endswith("rotary_emb.inv_freq")):
             surplus.append(name)
-    missing = [name for name in wanted if name not in state]
+    there = {*state, *(f"{name}.weight" for name in quantized)}
+    missing = [name for name in wanted if name not in there]
     for kind, names in (("lacks", missing), ("has, beyond what the model knows,", surplus)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -98,6 +105,7 @@ def fill(config: ModelConfig, tensors: NamedTensors, dtype: torch.dtype, where: 
             )
     decoder.load_state_dict(state, strict=False, assign=True)
     decoder.tie_weights()
+    replace_linears(decoder, quantized)
     return decoder.eval()
 
 
@@ -105,8 +113,15 @@ def save_checkpoint(model: Model, folder: Path) -> None:
     """Write a folder that transformers, vLLM and ``load_model`` read: weights in the model's
     dtype, configuration, generation configuration, tokenizer and chat template.
 
-    The folder appears whole; an existing one is replaced.
+    The folder appears whole; an existing one is replaced. Raises ``InputError`` for a model with
+    quantized layers: ``quantization`` writes those.
     """
+    if quantized := quantized_weights(model.decoder):
+        raise InputError(
+            f"{len(quantized)} layers are quantized, and this writes whole weights",
+            where=str(folder),
+            fix="write the model with quantization.save_quantized or save_gguf",
+        )
     config = {
         **model.config.to_dict(),
         "dtype": str(model.decoder.dtype).removeprefix("torch."),

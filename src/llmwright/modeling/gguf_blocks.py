@@ -65,7 +65,7 @@ def unpack(rows: Bytes, kind: Type) -> QuantizedWeight:
         if high is not None:
             codes |= np.unpackbits(high, axis=-1, bitorder="little") << 4
     minima = _halves(blocks, 2) if has_minimum else None
-    return _weight(codes, scales, minima, zero, bits)
+    return _weight(kind, codes, scales, minima, zero, bits)
 
 
 def pack(codes: Bytes, scales: Floats, minima: Floats | None, kind: Type) -> Bytes:
@@ -112,7 +112,7 @@ def _unpack_q45_k(blocks: Bytes, kind: Type) -> QuantizedWeight:
         codes |= high.reshape(codes.shape) << 4
     scales = d[..., None] * small.astype(np.float32)  # [out, blocks, 8]
     minima = -(dmin[..., None] * small_minima.astype(np.float32))
-    return _weight(codes, scales, minima, 0, 5 if kind == Type.Q5_K else 4)
+    return _weight(kind, codes, scales, minima, 0, 5 if kind == Type.Q5_K else 4)
 
 
 def _unpack_q6_k(blocks: Bytes) -> QuantizedWeight:
@@ -121,11 +121,11 @@ def _unpack_q6_k(blocks: Bytes) -> QuantizedWeight:
     high = blocks[..., 128:192].reshape(*blocks.shape[:2], 2, 1, 32) >> shifts & 3
     codes |= high.reshape(codes.shape) << 4
     small = blocks[..., 192:208].view(np.int8).astype(np.float32)  # [out, blocks, 16]
-    return _weight(codes, _halves(blocks, 208)[..., None] * small, None, 32, 6)
+    return _weight(Type.Q6_K, codes, _halves(blocks, 208)[..., None] * small, None, 32, 6)
 
 
 def _weight(
-    codes: Bytes, scales: Floats, minima: Floats | None, zero: int, bits: int
+    kind: Type, codes: Bytes, scales: Floats, minima: Floats | None, zero: int, bits: int
 ) -> QuantizedWeight:
     """Blocks put side by side into rows; a minimum m also as the zero point -m / scale."""
     out = len(codes)
@@ -139,6 +139,8 @@ def _weight(
         scales = np.where(flat, np.float32(1), scales)
         zeros, exact = -minima / scales, torch.from_numpy(minima)
     group = codes.shape[1] // scales.shape[1]
+    block, size = GGML_QUANT_SIZES[kind]
+    spent = (8 * size - block * bits) * group / block  # bits of a block that are not codes
     return QuantizedWeight(
         torch.from_numpy(np.ascontiguousarray(codes)),
         torch.from_numpy(np.ascontiguousarray(scales)),
@@ -146,6 +148,7 @@ def _weight(
         bits,
         group,
         minima=exact,
+        group_bits=spent,
     )
 
 

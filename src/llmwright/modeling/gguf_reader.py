@@ -1,6 +1,7 @@
 """Weights in GGUF files, llama.cpp's format.
 
-Tensors are dequantized by the ``gguf`` package (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K and
+Matrices whose type ``gguf_blocks`` takes apart stay in their few bits where that is asked for; all
+others are dequantized by the ``gguf`` package (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K and
 whatever else it knows). llama.cpp stores the rows of the query and key projections of Llama models
 in another order, since its rotary embedding turns neighbours (2i, 2i + 1) where Hugging Face's
 turns (i, i + d/2); the reader puts them back.
@@ -10,20 +11,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
 
 import numpy as np
 import torch
 from gguf import quants
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llmwright.core import ModelSourceError
 from llmwright.modeling.checkpoint import fill
 from llmwright.modeling.config import ModelConfig
 from llmwright.modeling.decoder import Decoder
+from llmwright.modeling.gguf_blocks import UNPACKED, unpack
+from llmwright.modeling.quantized import QuantizedWeight
 from llmwright.modeling.rope_format import GGUF_TENSORS
 from llmwright.tokenization import GGUFHeader, GGUFTensor
 
-_GGUF_NAMES = {
+GGUF_NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
@@ -39,8 +45,12 @@ _GGUF_NAMES = {
 }
 
 
-def load_gguf(header: GGUFHeader, dtype: torch.dtype) -> Decoder:
-    """A decoder from a GGUF file of the Llama architecture. Raises ``ModelSourceError``."""
+def load_gguf(header: GGUFHeader, dtype: torch.dtype, *, packed: bool = False) -> Decoder:
+    """A decoder from a GGUF file of the Llama architecture.
+
+    With ``packed`` matrices stay quantized as the file has them, in ``QuantizedLinear`` and
+    ``QuantizedEmbedding``. Raises ``ModelSourceError``.
+    """
     where = str(header.path)
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None:
@@ -52,7 +62,12 @@ def load_gguf(header: GGUFHeader, dtype: torch.dtype) -> Decoder:
         rope_factors=_rope_factors(header),
         where=where,
     )
-    return fill(config, _gguf(header, config), dtype, where)
+    config = replace(  # of biases the metadata say nothing
+        config,
+        attention_bias="blk.0.attn_q.bias" in header.tensors,
+        mlp_bias="blk.0.ffn_gate.bias" in header.tensors,
+    )
+    return fill(config, _tensors(header, config, packed), dtype, where)
 
 
 def _rope_factors(header: GGUFHeader) -> dict[str, list[float]]:
@@ -66,23 +81,30 @@ def _rope_factors(header: GGUFHeader) -> dict[str, list[float]]:
     }
 
 
-def _gguf(header: GGUFHeader, config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
+def _tensors(
+    header: GGUFHeader, config: ModelConfig, packed: bool
+) -> Iterator[tuple[str, Tensor | QuantizedWeight]]:
     content = np.asarray(np.memmap(header.path, mode="r", dtype=np.uint8))
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     for tensor in header.tensors.values():
         if tensor.name in GGUF_TENSORS:
             continue  # they are in the configuration
-        match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", tensor.name)
-        name = match and _GGUF_NAMES.get(match[2])
-        if match is None or name is None:
+        found = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", tensor.name)
+        short = found and GGUF_NAMES.get(found[2])
+        if found is None or short is None:
             yield tensor.name, torch.empty(0)  # named as surplus
             continue
+        layer = "" if found[1] is None else f"model.layers.{found[1]}."
+        name = f"{layer}{short}.{found[3]}"
         rows = content[tensor.offset : tensor.offset + tensor.size]
-        rows = rows.reshape(*tensor.shape[:-1], -1)  # quantized row by row
-        if match[2] in heads and len(tensor.shape) == 2:
-            rows = rows[_neighbours_apart(tensor.shape[0], heads[match[2]])]
-        prefix = "" if match[1] is None else f"model.layers.{match[1]}."
-        yield f"{prefix}{name}.{match[3]}", torch.from_numpy(_dequantize(rows, tensor, header))
+        # Quantized row by row; a vector is one row.
+        rows = rows.reshape(prod(tensor.shape[:-1]), -1) if tensor.size else rows.reshape(0, 0)
+        order = neighbours_apart(name, tensor.shape[0], config)
+        if packed and len(tensor.shape) == 2 and tensor.size and tensor.type in UNPACKED:
+            weight = unpack(rows, tensor.type)
+            yield name, weight if order is None else weight.rows(torch.from_numpy(order))
+        else:
+            values = _dequantize(rows, tensor, header)
+            yield name, torch.from_numpy(values if order is None else values[order])
 
 
 def _dequantize(rows: np.ndarray, tensor: GGUFTensor, header: GGUFHeader) -> np.ndarray:
@@ -98,6 +120,11 @@ def _dequantize(rows: np.ndarray, tensor: GGUFTensor, header: GGUFHeader) -> np.
     return values if values.flags.writeable else values.copy()  # off the mapped file
 
 
-def _neighbours_apart(rows: int, heads: int) -> np.ndarray:
-    """Order that takes a head's rows from llama.cpp's (0, d/2, 1, d/2 + 1, ...) to (0, 1, ...)."""
-    return np.arange(rows).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
+def neighbours_apart(name: str, rows: int, config: ModelConfig) -> NDArray[np.int64] | None:
+    """Order that takes the rows of a query or key projection from llama.cpp's, in which each
+    head's run 0, d/2, 1, d/2 + 1, ..., to 0, 1, ...; None for what both keep in one order."""
+    projection = name.rsplit(".", 2)[-2]
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    if projection not in heads or rows % (2 * heads[projection]):
+        return None
+    return np.arange(rows).reshape(heads[projection], -1, 2).swapaxes(1, 2).reshape(-1)

@@ -31,10 +31,12 @@ class Model:
     dtype: torch.dtype
 
 
-def load_model(source: str | Path, dtype: DType = "auto") -> Model:
+def load_model(source: str | Path, dtype: DType = "auto", *, packed: bool = False) -> Model:
     """Load a model by its source (see ``resolve``), fetching it when it is not here yet.
 
-    ``"auto"`` is bfloat16 on processors that multiply it natively and float32 elsewhere.
+    ``"auto"`` is bfloat16 on processors that multiply it natively and float32 elsewhere. A
+    quantized model is dequantized, and with ``packed`` keeps its few bits: its layers are then
+    ``QuantizedLinear`` over the very codes of the file.
     Raises ``ModelSourceError`` where it cannot be found, read or run.
     """
     wanted = choose_dtype(dtype)
@@ -43,7 +45,7 @@ def load_model(source: str | Path, dtype: DType = "auto") -> Model:
     files = resolve(source)
     if files.kind == "gguf":
         header = read_gguf(files.path)
-        decoder = load_gguf(header, wanted)
+        decoder = load_gguf(header, wanted, packed=packed)
         tokenizer = load_tokenizer(header)
     else:
         decoder = load_safetensors(files.path, wanted)
