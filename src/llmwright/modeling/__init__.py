@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from llmwright.modeling.checkpoint import save_checkpoint
     from llmwright.modeling.config import ModelConfig
     from llmwright.modeling.decoder import Attention, Decoder, causal_attention, random_decoder
+    from llmwright.modeling.extend import (
+        METHODS,
+        extend_context,
+        scaling_by_name,
+        trained_length,
+    )
+    from llmwright.modeling.memory import (
+        kv_bytes_per_token,
+        kv_bytes_without_groups,
+        tokens_that_fit,
+        weight_bytes,
+    )
     from llmwright.modeling.model import Model, load_model
     from llmwright.modeling.quantized import (
         QuantizedEmbedding,
@@ -22,42 +34,79 @@ if TYPE_CHECKING:
         quantized_weights,
         replace_linears,
     )
+    from llmwright.modeling.rope_format import rope_to_gguf
+    from llmwright.modeling.rope_scaling import (
+        DynamicScaling,
+        LinearScaling,
+        Llama3Scaling,
+        LongRopeScaling,
+        NTKScaling,
+        RopeScaling,
+        YarnScaling,
+    )
     from llmwright.modeling.wheels import cached_models
 
 _HOMES = {
     "Adapter": "adapter",
     "Attention": "decoder",
-    "Decoder": "decoder",
-    "KVCache": "cache",
-    "Model": "model",
-    "ModelConfig": "config",
     "cached_models": "wheels",
     "causal_attention": "decoder",
+    "Decoder": "decoder",
+    "DynamicScaling": "rope_scaling",
+    "extend_context": "extend",
+    "kv_bytes_per_token": "memory",
+    "kv_bytes_without_groups": "memory",
+    "KVCache": "cache",
+    "LinearScaling": "rope_scaling",
+    "Llama3Scaling": "rope_scaling",
     "load_model": "model",
+    "LongRopeScaling": "rope_scaling",
     "merge_adapter": "adapter",
+    "METHODS": "extend",
+    "Model": "model",
+    "ModelConfig": "config",
+    "NTKScaling": "rope_scaling",
+    "quantized_weights": "quantized",
     "QuantizedEmbedding": "quantized",
     "QuantizedLinear": "quantized",
     "QuantizedWeight": "quantized",
-    "quantized_weights": "quantized",
     "random_decoder": "decoder",
     "read_adapter": "adapter",
     "replace_linears": "quantized",
+    "rope_to_gguf": "rope_format",
+    "RopeScaling": "rope_scaling",
     "save_checkpoint": "checkpoint",
+    "scaling_by_name": "extend",
+    "tokens_that_fit": "memory",
+    "trained_length": "extend",
+    "weight_bytes": "memory",
+    "YarnScaling": "rope_scaling",
 }
 
 __all__ = [
+    "METHODS",
     "Adapter",
     "Attention",
     "Decoder",
+    "DynamicScaling",
     "KVCache",
+    "LinearScaling",
+    "Llama3Scaling",
+    "LongRopeScaling",
     "Model",
     "ModelConfig",
     "ModelFiles",
+    "NTKScaling",
     "QuantizedEmbedding",
     "QuantizedLinear",
     "QuantizedWeight",
+    "RopeScaling",
+    "YarnScaling",
     "cached_models",
     "causal_attention",
+    "extend_context",
+    "kv_bytes_per_token",
+    "kv_bytes_without_groups",
     "load_model",
     "merge_adapter",
     "quantized_weights",
@@ -65,7 +114,12 @@ __all__ = [
     "read_adapter",
     "replace_linears",
     "resolve",
+    "rope_to_gguf",
     "save_checkpoint",
+    "scaling_by_name",
+    "tokens_that_fit",
+    "trained_length",
+    "weight_bytes",
 ]
 
 if not TYPE_CHECKING:
