@@ -51,6 +51,11 @@ class KVCache:
         """Forget everything from position ``length`` on."""
         self.length = min(self.length, length)
 
+    def select(self, rows: Tensor) -> None:
+        """Let the batch be its own ``rows`` [n], some perhaps several times: branches that fork
+        or end."""
+        self._buffer = self._buffer[:, :, rows]
+
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         batch, heads, time, head_dim = q.shape
         start, end = self.length, self.length + time
