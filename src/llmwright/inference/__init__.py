@@ -1,4 +1,4 @@
-"""Tokens in, tokens out: sampling, many answers at once over one model, likelihoods.
+"""Tokens in, tokens out: the engine, every decoding method, speculation, likelihoods.
 
 This room knows token ids, logits and caches. It knows nothing of conversations (that is
 ``providers``) and nothing of weights (that is ``modeling``). Names are fetched when first used,
@@ -12,40 +12,36 @@ from typing import TYPE_CHECKING
 from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
-    from llmwright.inference.generator import Generator, Stats
+    from llmwright.inference.decoding import logprob_of, next_token_distribution
+    from llmwright.inference.engine import Engine, MemoryPlan, SoftPrompt, Stats, Token
     from llmwright.inference.likelihood import Perplexity, perplexity, token_logprobs
-    from llmwright.inference.ragged import RaggedAttention, SequenceCache
-    from llmwright.inference.request import Token
-    from llmwright.inference.sampling import logprob_of, next_token_distribution, sample
     from llmwright.inference.stopping import StopFilter
 
 _HOMES = {
-    "Generator": "generator",
+    "Engine": "engine",
+    "MemoryPlan": "engine",
     "Perplexity": "likelihood",
-    "RaggedAttention": "ragged",
-    "SequenceCache": "ragged",
-    "Stats": "generator",
+    "SoftPrompt": "engine",
+    "Stats": "engine",
     "StopFilter": "stopping",
-    "Token": "request",
-    "logprob_of": "sampling",
-    "next_token_distribution": "sampling",
+    "Token": "engine",
+    "logprob_of": "decoding",
+    "next_token_distribution": "decoding",
     "perplexity": "likelihood",
-    "sample": "sampling",
     "token_logprobs": "likelihood",
 }
 
 __all__ = [
-    "Generator",
+    "Engine",
+    "MemoryPlan",
     "Perplexity",
-    "RaggedAttention",
-    "SequenceCache",
+    "SoftPrompt",
     "Stats",
     "StopFilter",
     "Token",
     "logprob_of",
     "next_token_distribution",
     "perplexity",
-    "sample",
     "token_logprobs",
 ]
 

@@ -1,4 +1,4 @@
-"""A model on this machine as a chat model: its chat template around the batching generator."""
+"""A model on this machine as a chat model: its chat template around the engine."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from llmwright.core import Completion, Delta, Message, SamplingParams, Usage, completed
-from llmwright.inference import Generator, Stats, Token
+from llmwright.core import (
+    Completion,
+    Delta,
+    InputError,
+    Message,
+    SamplingParams,
+    TokenLogprob,
+    Usage,
+    completed,
+)
+from llmwright.inference import Engine, Stats, Token
 from llmwright.modeling import Model, load_model, merge_adapter
 
 DType = Literal["auto", "float32", "bfloat16"]
@@ -18,22 +27,15 @@ DType = Literal["auto", "float32", "bfloat16"]
 class LocalModel:
     """Answers conversations with ``model``; requests made at once are computed together.
 
-    ``name`` is by default the model's source. ``max_batch`` and ``max_waiting`` are those of
-    ``Generator``. ``token_ids`` of a completion hold every token generated, the one that ended
-    it included, in step with ``logprobs``. Close it when done.
+    ``name`` is by default the model's source; ``options`` are those of ``Engine``. ``token_ids``
+    of a completion hold every token generated, the one that ended it included, in step with
+    ``logprobs``. Close it when done.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        name: str | None = None,
-        *,
-        max_batch: int = 16,
-        max_waiting: int = 1024,
-    ) -> None:
+    def __init__(self, model: Model, name: str | None = None, **options: Any) -> None:
         self.name = model.source if name is None else name
         self.model = model
-        self._generator = Generator(model, max_batch=max_batch, max_waiting=max_waiting)
+        self.engine = Engine(model, **options)
 
     @classmethod
     def open(
@@ -42,20 +44,29 @@ class LocalModel:
         *,
         adapter: Path | None = None,
         dtype: DType = "auto",
+        packed: bool = False,
         name: str | None = None,
+        **options: Any,
     ) -> LocalModel:
-        """Load a model by its source, and merge a LoRA adapter into its weights if one is given."""
-        model = load_model(source, dtype=dtype)
-        if adapter is not None:
+        """Load a model by its source. A LoRA adapter is merged into its weights, or, where they
+        are ``packed`` (kept quantized as they lie in the file), computed beside them."""
+        model = load_model(source, dtype=dtype, packed=packed)
+        if adapter is not None and not packed:
             merge_adapter(model.decoder, adapter)
-        return cls(model, name)
+        opened = cls(model, name, **options)
+        if adapter is not None and packed:
+            opened.engine.add_adapter(opened.name, adapter)
+            opened._adapter = opened.name
+        return opened
+
+    _adapter: str | None = None
 
     def __repr__(self) -> str:
         return f"LocalModel({self.name!r})"
 
     def stats(self) -> Stats:
-        """Requests running and waiting, tokens generated so far."""
-        return self._generator.stats()
+        """Requests running and waiting, tokens generated so far, times and rates."""
+        return self.engine.stats()
 
     async def complete(
         self, messages: Sequence[Message], params: SamplingParams | None = None
@@ -66,27 +77,68 @@ class LocalModel:
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None
     ) -> AsyncGenerator[Delta, None]:
-        """The answer in pieces. Raises like ``complete``, before the first piece."""
+        """The answer in pieces. Raises like ``complete``, before the first piece. Of several
+        answers the first is streamed, the others come with it at the end."""
+        params = params or SamplingParams()
         prompt = self.model.tokenizer.encode_chat(messages)
-        tokens: list[Token] = []
+        answers: list[list[Token]] = [[] for _ in range(params.n)]
         # Closed here and now, not when the garbage collector comes by: a reader that leaves
         # must free its place in the engine.
-        async with aclosing(self._generator.stream_tokens(prompt, params)) as stream:
+        stream = self.engine.stream_tokens(prompt, params, adapter=self._adapter)
+        async with aclosing(stream):
             async for token in stream:
-                tokens.append(token)
-                if token.text:
-                    yield Delta(token.text)
+                answers[token.answer].append(token)
+                if token.answer == 0:
+                    tops = self._tops([token], params)
+                    if token.text or tops:
+                        yield Delta(token.text, top_logprobs=tops)
+        first, *others = (self._completion(tokens, len(prompt), params) for tokens in answers)
+        generated = sum(len(tokens) for tokens in answers)
         yield Delta(
             "",
             Completion(
-                "".join(token.text for token in tokens),
-                tokens[-1].finish_reason or "length",
-                Usage(len(prompt), len(tokens)),
-                tuple(token.id for token in tokens),
-                tuple(token.logprob for token in tokens),
+                first.text,
+                first.finish_reason,
+                Usage(len(prompt), generated),
+                first.token_ids,
+                first.logprobs,
+                top_logprobs=first.top_logprobs,
+                alternatives=tuple(others),
             ),
         )
 
+    def _completion(self, tokens: list[Token], prompt: int, params: SamplingParams) -> Completion:
+        return Completion(
+            "".join(token.text for token in tokens),
+            tokens[-1].finish_reason or "length",
+            Usage(prompt, len(tokens)),
+            tuple(token.id for token in tokens),
+            tuple(token.logprob for token in tokens),
+            top_logprobs=self._tops(tokens, params),
+        )
+
+    def _tops(self, tokens: list[Token], params: SamplingParams) -> tuple[TokenLogprob, ...]:
+        """What ``SamplingParams.logprobs`` asks for; a token that only ended the answer has none."""
+        if params.logprobs is None:
+            return ()
+        ends = {*self.model.tokenizer.eos_ids, *params.stop_token_ids}
+        return tuple(
+            self._named(
+                token.id, token.logprob, tuple(self._named(i, logprob) for i, logprob in token.top)
+            )
+            for token in tokens
+            if not (token.finish_reason == "stop" and token.id in ends)
+        )
+
+    def _named(
+        self, token_id: int, logprob: float, top: tuple[TokenLogprob, ...] = ()
+    ) -> TokenLogprob:
+        try:
+            raw = self.model.tokenizer.token_bytes(token_id, skip_special=False)
+        except InputError:  # a place in the vocabulary without a token
+            raw = b""
+        return TokenLogprob(raw.decode(errors="replace"), logprob, raw, top)
+
     async def aclose(self) -> None:
         """Stop the engine; answers not finished end with an error."""
-        await asyncio.to_thread(self._generator.close)
+        await asyncio.to_thread(self.engine.close)

@@ -35,6 +35,7 @@ class Step:
     embedded_rows: Tensor | None = None  # [n] int64, rows whose embedding is given (soft prompts)
     embeddings: Tensor | None = None  # [n, hidden]
     want_hidden: bool = False
+    limits: Tensor | None = None  # [tokens] int64, what each token's sequence may reach at most
 
 
 @dataclass(frozen=True, slots=True)

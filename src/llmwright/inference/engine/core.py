@@ -1,0 +1,351 @@
+"""The engine without threads: requests in, one pass at a time, tokens out.
+
+    schedule -> copy shared blocks -> one forward pass -> choose tokens -> hand them out
+
+Everything about order and room is the scheduler's, everything about memory the block manager's,
+everything about numbers the runner's; this file moves what one gives to the next. It knows token
+ids, and of text only what stop strings need.
+
+Drafts (speculative decoding) are checked in the same pass that would have computed one token. A
+drafted token that was certain to be proposed is kept where the ordinary draw chooses it: that
+is the rule of ``speculation.verify`` for a one-hot q, and it consumes the same random numbers
+as no speculation at all, so a seeded answer does not depend on whether anything was drafted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+import torch
+from torch import Tensor
+
+from llmwright.core import CapacityError
+from llmwright.inference.decoding import (
+    Choice,
+    SamplingState,
+    choose,
+    distribution,
+    logprob_of,
+    rank_answers,
+    states_along,
+    top_alternatives,
+)
+from llmwright.inference.engine.batching import build_step
+from llmwright.inference.engine.blocks import BlockManager
+from llmwright.inference.engine.request import AnswerText, Request, Sequence, Token
+from llmwright.inference.engine.runner import Runner
+from llmwright.inference.engine.scheduler import Scheduler
+from llmwright.inference.engine.speculate import Speculator
+from llmwright.inference.engine.stats import Counters, Stats, Times
+from llmwright.inference.speculation import Draft, verify
+from llmwright.modeling import Model
+
+Sent = list[tuple[Request, Token | Exception]]
+
+
+class EngineCore:
+    """Answers requests on ``runner``, whose cache is all the memory it uses beside the weights."""
+
+    def __init__(
+        self,
+        model: Model,
+        runner: Runner,
+        *,
+        max_sequences: int = 32,
+        token_budget: int = 512,
+        prefix_caching: bool = True,
+        speculator: Speculator | None = None,
+    ) -> None:
+        self._model = model
+        self._runner = runner
+        self.manager = BlockManager(runner.blocks, runner.block_size, prefix_caching=prefix_caching)
+        self.scheduler = Scheduler(
+            self.manager, max_sequences=max_sequences, token_budget=token_budget
+        )
+        self._max_sequences = max_sequences
+        self._speculator = speculator
+        self._count = Counters()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.scheduler.running or self.scheduler.waiting)
+
+    def check(self, request: Request) -> None:
+        """Raise ``CapacityError`` for what would not fit were it alone."""
+        if request.branches > self._max_sequences:
+            raise CapacityError(
+                f"{request.branches} answers or beams at once, and the engine runs "
+                f"{self._max_sequences} sequences",
+                where=self._model.source,
+                fix="ask for fewer, or raise max_sequences",
+            )
+        blocks = request.branches * self.manager.blocks_for(request.limit)
+        if blocks > self.manager.blocks:
+            raise CapacityError(
+                f"{request.branches} x {request.limit} tokens need {blocks} cache blocks of "
+                f"{self.manager.block_size}, and there are {self.manager.blocks}",
+                where=self._model.source,
+                fix="ask for fewer tokens or answers, or give the cache more memory",
+            )
+
+    def add(self, request: Request) -> None:
+        """Let a request wait for its turn; see ``check``."""
+        sequence = Sequence(
+            request, list(request.prompt), self._state(request, 0), self._text(request)
+        )
+        request.sequences = [sequence]
+        self.scheduler.add(request)
+
+    def cancel(self, request: Request) -> None:
+        """Forget a request at once, its blocks too. Unknown and finished ones are fine."""
+        if request in self.scheduler.running or request in self.scheduler.waiting:
+            self._remove(request)
+            self._count.cancelled += 1
+
+    def fail(self, error: Exception, adapter: str | None = None) -> Sent:
+        """End with ``error`` everything that runs, after a pass that broke, or everything,
+        waiting or running, that uses an adapter."""
+        if adapter is None:
+            ended = list(self.scheduler.running)
+        else:
+            both = (*self.scheduler.running, *self.scheduler.waiting)
+            ended = [request for request in both if request.adapter == adapter]
+        for request in ended:
+            self._remove(request)
+        return [(request, error) for request in ended]
+
+    def stats(self) -> Stats:
+        """Counts and times as of now."""
+        count = self._count
+        plain = {f.name: getattr(count, f.name) for f in fields(count)}
+        first, between = plain.pop("first"), plain.pop("between")
+        return Stats(
+            running=len(self.scheduler.running),
+            waiting=len(self.scheduler.waiting),
+            preemptions=self.scheduler.preemptions,
+            blocks=self.manager.blocks,
+            blocks_free=self.manager.free,
+            time_to_first_token=Times.over(tuple(first)),
+            time_between_tokens=Times.over(tuple(between)),
+            **plain,
+        )
+
+    @torch.inference_mode()
+    def step(self) -> Sent:
+        """One pass; gives the tokens that came of it."""
+        if self._speculator is not None:
+            self._speculator.propose(self.scheduler.running)
+        batch = self.scheduler.schedule()
+        if not batch.rows:
+            return []
+        self._count.steps += 1
+        if batch.copies:
+            self._runner.copy_blocks(batch.copies)
+        step, counts = build_step(batch.rows, self.manager.block_size)
+        output = self._runner.forward(step)
+        logits = torch.split(output.logits, counts)
+        ready: list[tuple[Sequence, Tensor]] = []
+        searches: dict[Request, None] = {}
+        for i, (sequence, new) in enumerate(batch.rows):
+            sequence.computed += new - max(counts[i] - 1, 0)  # drafts count when they are kept
+            request = sequence.request
+            if request.search is not None:
+                if output.hidden is not None:
+                    hidden = output.hidden[step.starts[i] : step.starts[i + 1]]
+                    sequence.hidden = hidden[-1].clone()
+                    if not request.started:
+                        request.prompt_hidden.append(hidden.clone())
+                if counts[i]:
+                    sequence.logits = logits[i][0]
+                    searches[request] = None
+            elif counts[i]:
+                ready.append((sequence, logits[i]))
+            self.manager.register(sequence.table, sequence.tokens, sequence.computed)
+        sent: Sent = []
+        self._sample(ready, sent)
+        for request in searches:
+            self._search(request, sent)
+        return sent
+
+    # -- choosing ------------------------------------------------------------------------
+
+    def _sample(self, ready: list[tuple[Sequence, Tensor]], sent: Sent) -> None:
+        """Choose the next token of each sequence, and go on along its drafts while the choices
+        equal them. ``ready`` has [1 + drafts, vocab] logits with each."""
+        rows = []
+        drafted = []
+        for sequence, logits in self._with_forks(ready):
+            if sequence.draft is not None:
+                drafted.append((sequence, sequence.computed))
+            if sequence.draft is None or sequence.draft.probabilities is None:
+                rows.append((sequence, logits, 0))
+            else:
+                self._verify(sequence, sequence.draft, logits, sent)
+        while rows:
+            choices = choose(
+                torch.stack([logits[place] for _, logits, place in rows]),
+                [sequence.state for sequence, _, _ in rows],
+            )
+            kept = []
+            for (sequence, logits, place), choice in zip(rows, choices, strict=True):
+                self._accept(sequence, choice, sent)
+                if sequence.draft is None or sequence.finish_reason is not None:
+                    continue
+                if sequence.draft.tokens[place : place + 1] == (choice.token,):
+                    sequence.computed += 1
+                    kept.append((sequence, logits, place + 1))
+            rows = kept
+        for sequence, before in drafted:
+            self._settle(sequence, sequence.computed - before)
+
+    def _with_forks(
+        self, ready: list[tuple[Sequence, Tensor]]
+    ) -> Iterator[tuple[Sequence, Tensor]]:
+        """``ready``, and where a prompt was read for several answers, one sequence for each."""
+        for sequence, logits in ready:
+            yield sequence, logits
+            request = sequence.request
+            if request.started:
+                continue
+            request.started = True
+            for answer in range(1, request.params.sequences):
+                fork = Sequence(
+                    request,
+                    list(sequence.tokens),
+                    self._state(request, answer),
+                    self._text(request),
+                    answer,
+                    self.manager.fork(sequence.table),
+                    sequence.computed,
+                )
+                request.sequences.append(fork)
+                yield fork, logits
+
+    def _verify(self, sequence: Sequence, draft: Draft, logits: Tensor, sent: Sent) -> None:
+        """Check drafts that were drawn from a distribution of their own."""
+        p = distribution(logits, states_along(sequence.state, draft.tokens))
+        tokens, _ = verify(p, draft, sequence.state.generator)
+        for place, token in enumerate(tokens):
+            self._accept(sequence, _recorded(logits[place], token, sequence.state), sent)
+            if sequence.finish_reason is not None:
+                break
+            if draft.tokens[place : place + 1] == (token,):
+                sequence.computed += 1
+
+    def _settle(self, sequence: Sequence, accepted: int) -> None:
+        """After drafts: cut the cache back to what was kept."""
+        drafted = len(sequence.draft.tokens) if sequence.draft else 0
+        sequence.draft = None
+        self._count.drafted_tokens += drafted
+        self._count.accepted_drafts += accepted
+        if self._speculator is not None:
+            self._speculator.settle(sequence, drafted, accepted)
+        if sequence.finish_reason is None:
+            self.manager.truncate(sequence.table, sequence.computed)
+
+    def _accept(self, sequence: Sequence, choice: Choice, sent: Sent) -> None:
+        """Append a chosen token; it goes to the reader now, or waits where answers are ranked."""
+        request = sequence.request
+        try:
+            sequence.state.advance(choice.token)
+            token = sequence.accept(choice.token, choice.logprob, choice.top)
+        except Exception as error:  # a token without text ends its own request, no other
+            self._remove(request)
+            sequence.finish_reason = "stop"
+            sent.append((request, error))
+            return
+        now = time.monotonic()
+        if request.last_token is None:
+            self._count.first.append(now - request.created)
+            self._count.prompt_tokens += len(request.prompt)
+            self._count.cached_tokens += request.cached_tokens
+        else:
+            self._count.between.append(now - request.last_token)
+        request.last_token = now
+        self._count.generated_tokens += 1
+        sequence.chosen.append(token)
+        if not request.ranked:
+            sent.append((request, token))
+        if sequence.finish_reason is not None:
+            self._retire(sequence)
+            if not request.sequences:
+                self._complete(request, sent)
+
+    def _retire(self, sequence: Sequence) -> None:
+        """Free a sequence that goes no further."""
+        request = sequence.request
+        self.manager.release(sequence.table)
+        request.sequences.remove(sequence)
+        request.done.append(sequence)
+        if self._speculator is not None:
+            self._speculator.forget(sequence)
+
+    def _complete(self, request: Request, sent: Sent) -> None:
+        """All sequences of a request are done: rank the answers if they are to be, and forget it."""
+        if request.ranked:
+            order = rank_answers([[t.logprob for t in s.chosen] for s in request.done])
+            for answer, place in enumerate(order[: request.params.n]):
+                for token in request.done[place].chosen:
+                    sent.append((request, replace(token, answer=answer)))
+        self._remove(request)
+        self._count.finished += 1
+
+    def _search(self, request: Request, sent: Sent) -> None:
+        """Let a search choose among its branches, once all of them have been read."""
+        search, live = request.search, request.sequences
+        if search is None or any(branch.logits is None for branch in live):
+            return
+        if not request.started:
+            request.started = True
+            if search.needs_hidden:
+                search.start(torch.cat(request.prompt_hidden))
+            request.prompt_hidden.clear()
+        logits = torch.stack([branch.logits for branch in live if branch.logits is not None])
+        hidden = [branch.hidden for branch in live if branch.hidden is not None]
+        branches = search.advance(logits, torch.stack(hidden) if search.needs_hidden else None)
+        self._count.generated_tokens += len(branches) > 0
+        request.sequences = [
+            Sequence(
+                request,
+                [*live[branch.parent].tokens, branch.token],
+                live[branch.parent].state,
+                live[branch.parent].text,
+                table=self.manager.fork(live[branch.parent].table),
+                computed=live[branch.parent].computed,
+            )
+            for branch in branches
+        ]
+        for parent in live:
+            self.manager.release(parent.table)
+        if branches:
+            return
+        for answer, found in enumerate(search.results()[: request.params.n]):
+            text = self._text(request)
+            writer = Sequence(request, list(request.prompt), self._state(request, 0), text, answer)
+            for token, logprob in zip(found.token_ids, found.logprobs, strict=True):
+                sent.append((request, writer.accept(token, logprob, ())))
+        self._remove(request)
+        self._count.finished += 1
+
+    def _remove(self, request: Request) -> None:
+        for sequence in request.sequences:
+            if self._speculator is not None:
+                self._speculator.forget(sequence)
+        self.scheduler.remove(request)
+        request.sequences = []
+
+    def _state(self, request: Request, answer: int) -> SamplingState:
+        return SamplingState(request.params, request.prompt, self._model.tokenizer, answer)
+
+    def _text(self, request: Request) -> AnswerText:
+        return AnswerText(self._model.tokenizer.stream_decoder(), request.params.stop)
+
+
+def _recorded(logits: Tensor, token: int, state: SamplingState) -> Choice:
+    """A token of a verified draft with what ``choose`` would have told of it."""
+    count = state.params.logprobs
+    top = top_alternatives(logits[None], count)[0] if count else ()
+    return Choice(token, float(logprob_of(logits, torch.tensor(token, device=logits.device))), top)
