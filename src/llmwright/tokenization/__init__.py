@@ -7,6 +7,7 @@ from llmwright.core import lazy_exports
 if TYPE_CHECKING:
     from llmwright.tokenization.chat import ChatTemplate
     from llmwright.tokenization.gguf_header import GGUFHeader, GGUFTensor, read_gguf
+    from llmwright.tokenization.gguf_metadata import gguf_vocabulary
     from llmwright.tokenization.loading import load_tokenizer
     from llmwright.tokenization.streaming import StreamDecoder
     from llmwright.tokenization.tokenizer import Tokenizer
@@ -17,6 +18,7 @@ _HOMES = {
     "GGUFTensor": "gguf_header",
     "StreamDecoder": "streaming",
     "Tokenizer": "tokenizer",
+    "gguf_vocabulary": "gguf_metadata",
     "load_tokenizer": "loading",
     "read_gguf": "gguf_header",
 }
@@ -27,6 +29,7 @@ __all__ = [
     "GGUFTensor",
     "StreamDecoder",
     "Tokenizer",
+    "gguf_vocabulary",
     "load_tokenizer",
     "read_gguf",
 ]

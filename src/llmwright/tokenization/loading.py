@@ -16,7 +16,7 @@ from llmwright.tokenization.vocabulary import tokenizer_from_gguf
 
 # Tokens that end a turn or a text wherever a vocabulary has them as special tokens; models name
 # one as eos_token, and their templates end turns with another.
-_ENDS = (
+KNOWN_ENDS = (
     "<|im_end|>",
     "<|endoftext|>",
     "<|eot_id|>",
@@ -106,7 +106,7 @@ def _tokenizer(
     where: str,
 ) -> Tokenizer:
     added = backend.get_added_tokens_decoder()
-    ends = ends + [n for n, token in added.items() if token.special and token.content in _ENDS]
+    ends = ends + [n for n, token in added.items() if token.special and token.content in KNOWN_ENDS]
     return Tokenizer(backend, special=special, chat_template=template, ends=ends, where=where)
 
 

@@ -8,6 +8,7 @@ the assistant's, streams that never break a character, and one shape for tokeniz
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -50,8 +51,8 @@ class Tokenizer:
         where: str = "",
     ) -> None:
         self._backend = backend
-        self._where = where
-        self._special = dict(special)
+        self.where = where
+        self.special: Mapping[str, str] = dict(special)
         self.chat_template = chat_template
         self._template: ChatTemplate | None = None
         added = backend.get_added_tokens_decoder()
@@ -75,7 +76,7 @@ class Tokenizer:
         self._strips_space = written.startswith(b" ") and not self.decode(word).startswith(" ")
 
     def _role(self, role: str) -> int | None:
-        token = self._special.get(role)
+        token = self.special.get(role)
         number = None if token is None else self._backend.token_to_id(token)
         return number if number is None else int(number)
 
@@ -104,7 +105,7 @@ class Tokenizer:
         if token is None:
             raise InputError(
                 f"there is no token {token_id}",
-                where=self._where,
+                where=self.where,
                 fix=f"ids run from 0 to {self.vocab_size - 1}",
             )
         return str(token)
@@ -134,10 +135,10 @@ class Tokenizer:
             if self.chat_template is None:
                 raise InputError(
                     "the model has no chat template",
-                    where=self._where,
+                    where=self.where,
                     fix="use a chat or instruct model, or put a chat_template.jinja beside it",
                 )
-            self._template = ChatTemplate(self.chat_template, self._special, self._where)
+            self._template = ChatTemplate(self.chat_template, self.special, self.where)
         return self._template
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
@@ -201,7 +202,7 @@ class Tokenizer:
                 raise InputError(
                     "a message holds a special token, and the chat template rewrites the message, "
                     "so the two cannot be told apart",
-                    where=f"{self._where}, role {message.role}",
+                    where=f"{self.where}, role {message.role}",
                     fix="take the special token out of the message",
                 )
         inside = [span for span in spans if span is not None]
@@ -232,6 +233,10 @@ class Tokenizer:
 
     # Files
 
+    def definition(self) -> dict[str, Any]:
+        """The content of tokenizer.json."""
+        return dict(json.loads(self._backend.to_str()))
+
     def save(self, folder: Path) -> None:
         """Write tokenizer.json, tokenizer_config.json (chat template included) and
         special_tokens_map.json, as transformers and vLLM read them."""
@@ -241,9 +246,9 @@ class Tokenizer:
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
-            **self._special,
+            **self.special,
         }
         if self.chat_template is not None:
             config["chat_template"] = self.chat_template
         write_json(folder / "tokenizer_config.json", config)
-        write_json(folder / "special_tokens_map.json", self._special)
+        write_json(folder / "special_tokens_map.json", self.special)

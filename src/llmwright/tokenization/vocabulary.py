@@ -43,7 +43,7 @@ _GPT2 = {"gpt-2", "olmo", "mpt", "jais", "phi-2"}
 _GPT2_SINGLE_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"}
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_EXPRESSIONS = {
+EXPRESSIONS = {
     "llama-bpe": _CONTRACTIONS + r"\p{N}{1,3}" + _REST,
     "qwen2": _CONTRACTIONS + r"\p{N}" + _REST,
 }
@@ -91,11 +91,11 @@ def _byte_level(metadata: Mapping[str, Any], tokens: list[str], where: str) -> T
         parts = [pre_tokenizers.Digits(individual_digits=True), byte_level]
     elif name in _GPT2:
         parts = [byte_level]
-    elif name in _EXPRESSIONS:
-        split = pre_tokenizers.Split(Regex(_EXPRESSIONS[name]), behavior="isolated")
+    elif name in EXPRESSIONS:
+        split = pre_tokenizers.Split(Regex(EXPRESSIONS[name]), behavior="isolated")
         parts = [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     else:
-        known = ", ".join(sorted(_GPT2 | _GPT2_SINGLE_DIGITS | set(_EXPRESSIONS)))
+        known = ", ".join(sorted(_GPT2 | _GPT2_SINGLE_DIGITS | set(EXPRESSIONS)))
         raise ModelSourceError(
             f"its pre-tokenizer is {name!r}, and guessing it would split text wrongly",
             where=where,
