@@ -17,13 +17,15 @@ class Settings:
     """``cache`` keeps fetched models (``LLMWRIGHT_CACHE``); ``offline`` forbids every fetch
     (``LLMWRIGHT_OFFLINE``); ``threads`` bounds the processor threads of models, 0 meaning all
     (``LLMWRIGHT_THREADS``); ``api_key`` is asked of clients by ``serve`` (``LLMWRIGHT_API_KEY``);
-    ``progress`` shows bars on a terminal (``LLMWRIGHT_PROGRESS``)."""
+    ``progress`` shows bars on a terminal (``LLMWRIGHT_PROGRESS``); ``native`` allows the compiled
+    CPU kernels (``LLMWRIGHT_NATIVE``)."""
 
     cache: Path
     offline: bool
     threads: int
     api_key: str
     progress: bool
+    native: bool
 
     def __repr__(self) -> str:  # never show the key
         return (
@@ -57,4 +59,5 @@ def settings() -> Settings:
         threads=int(threads),
         api_key=os.environ.get("LLMWRIGHT_API_KEY", ""),
         progress=_flag("LLMWRIGHT_PROGRESS", default=True),
+        native=_flag("LLMWRIGHT_NATIVE", default=True),
     )

@@ -1,0 +1,235 @@
+/* y = x W^T + bias, W packed into panels that are read from front to back.
+ *
+ * Each output's sum runs over the inputs in their order, in one lane, whatever the number of rows
+ * and threads: a row's result does not depend on its neighbours. Four forms of W [n, k]:
+ *
+ *     F32    panels of 32 outputs [k][32]                 x in float32
+ *     BF16   panels of 32 outputs [k / 2][32][2]          x rounded to bfloat16, sums in float32
+ *     INT8   panels of 16 outputs [k / 4][16][4]          x in 8 bits, a scale a row and 32 columns;
+ *     INT4   panels of 16 outputs [k / 8][16][4], low     integer sums over 32 columns
+ *            half k..k+3, high half k+4..k+7
+ *
+ * and in the last two  y += s_x (s_w sum(code q) + m_w sum(q))  a block of 32, with m_w = -s_w zero;
+ * where the zero point is one whole number for the matrix it goes into the integer sum instead. */
+#pragma once
+#include "pool.h"
+#include "vectors.h"
+
+enum { F32, BF16, INT8, INT4 };
+enum { BLOCK = 32 };
+
+typedef struct {
+    int32_t kind, n, k;      /* k a multiple of 32, padded with zeros */
+    int32_t group;           /* blocks of 32 columns that share a scale */
+    int32_t half_scales;     /* scales and offsets in half precision */
+    int32_t zero;            /* of the whole matrix, where offsets is NULL */
+    int32_t column;          /* where in the output row its results go */
+    int32_t unused;
+    const void *codes;
+    const void *scales;      /* [panels][groups][16] */
+    const void *offsets;     /* like scales, or NULL */
+    const float *bias;       /* [n] or NULL */
+} Matrix;
+
+/* A row of inputs in the forms that the matrices ask for; each row ``k`` long, padded with zeros. */
+typedef struct {
+    float *f32;
+    uint16_t *bf16;
+    int8_t *q;       /* 8-bit codes */
+    float *scale;    /* [rows][k / 32] */
+    float *weighted; /* scale * total */
+    int32_t *total;  /* sum of the codes of each block */
+} Inputs;
+
+#if defined(__AVX512F__)
+enum { TALL = 12, TALL_INTS = 8 };
+#else
+enum { TALL = 3, TALL_INTS = 2 };
+#endif
+
+/* Rows [first, last) of src [.., k] into bfloat16 or 8-bit codes; perm puts columns in another order. */
+static void encode(const Inputs *in, long row, int k, int forms, const int32_t *perm, float *spare) {
+    const float *x = in->f32 + row * k;
+    if (perm && forms & ~(1 << F32)) {
+        for (int i = 0; i < k; i++) spare[i] = x[perm[i]];
+        x = spare;
+    }
+    if (forms & 1 << BF16)
+        for (int i = 0; i < k; i += 16) STORE(in->bf16 + row * k + i, to_bf16(LOAD(floats, x + i)));
+    if (!(forms & (1 << INT8 | 1 << INT4))) return;
+    long blocks = k / BLOCK;
+    for (long b = 0; b < blocks; b++) {
+        floats low = LOAD(floats, x + b * BLOCK), high = LOAD(floats, x + b * BLOCK + 16);
+        float most = max_of(larger(magnitude(low), magnitude(high)));
+        float inverse = most > 0 ? 127.0f / most : 0.0f, scale = most / 127.0f;
+        ints a = (ints)(low * inverse + all(12582912.0f)) - 0x4b400000;
+        ints c = (ints)(high * inverse + all(12582912.0f)) - 0x4b400000;
+        int8_t *q = in->q + row * k + b * BLOCK;
+        STORE(q, __builtin_convertvector(a, bytes));
+        STORE(q + 16, __builtin_convertvector(c, bytes));
+        ints both = a + c;
+        int32_t lanes[16], total = 0;
+        STORE(lanes, both);
+        for (int i = 0; i < 16; i++) total += lanes[i];
+        in->scale[row * blocks + b] = scale;
+        in->total[row * blocks + b] = total;
+        in->weighted[row * blocks + b] = scale * (float)total;
+    }
+}
+
+INLINE void emit(floats v, float *y, const float *bias, int count, int add) {
+    if (count >= 16) {
+        if (bias) v += LOAD(floats, bias);
+        if (add) v += LOAD(floats, y);
+        STORE(y, v);
+        return;
+    }
+    float lanes[16];
+    STORE(lanes, v);
+    for (int i = 0; i < count; i++) {
+        float value = bias ? lanes[i] + bias[i] : lanes[i];
+        y[i] = add ? y[i] + value : value;
+    }
+}
+
+INLINE void tile_f32(const int rows, const float *x, long k, const float *w, floats (*sum)[2]) {
+    for (long j = 0; j < k; j++, w += 32) {
+        floats a = LOAD(floats, w), b = LOAD(floats, w + 16);
+        __builtin_prefetch(w + 512);
+        __builtin_prefetch(w + 528);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            sum[i][0] += a * x[i * k + j];
+            sum[i][1] += b * x[i * k + j];
+        }
+    }
+}
+
+INLINE void tile_bf16(const int rows, const uint16_t *x, long k, const uint16_t *w, floats (*sum)[2]) {
+    for (long j = 0; j < k; j += 2, w += 64) {
+        ints a = LOAD(ints, w), b = LOAD(ints, w + 32);
+        __builtin_prefetch(w + 1024);
+        __builtin_prefetch(w + 1056);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            sum[i][0] = dot_bf16(sum[i][0], a, x + i * k + j);
+            sum[i][1] = dot_bf16(sum[i][1], b, x + i * k + j);
+        }
+    }
+}
+
+INLINE floats scales_at(const void *scales, long place, int half) {
+    return half ? from_f16(LOAD(halves, (const uint16_t *)scales + place)) : LOAD(floats, (const float *)scales + place);
+}
+
+INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row, const Matrix *m, long panel, floats *sum) {
+    const long blocks = m->k / BLOCK, groups = (blocks + m->group - 1) / m->group;
+    const uint8_t *w = (const uint8_t *)m->codes + panel * m->k * 2 * bits;
+    const int8_t *x = in->q + row * m->k;
+    const float *scale = in->scale + row * blocks, *weighted = in->weighted + row * blocks;
+    const int32_t *total = in->total + row * blocks;
+    floats s = all(0), offset = all(0);
+    long left = 0, place = panel * groups * 16;
+    for (long b = 0; b < blocks; b++) {
+        if (!left) {
+            s = scales_at(m->scales, place, m->half_scales);
+            if (m->offsets) offset = scales_at(m->offsets, place, m->half_scales);
+            place += 16;
+            left = m->group;
+        }
+        left--;
+        ints whole[TALL];
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) whole[i] = all_int(m->offsets ? 0 : -m->zero * total[i * blocks + b]);
+        const int step = bits == 4 ? 8 : 4;
+#pragma GCC unroll 8
+        for (int j = 0; j < BLOCK; j += step, w += 64) {
+            ints a = LOAD(ints, w), high = all_int(0);
+            __builtin_prefetch(w + 2048);
+            if (bits == 4) {
+                high = (ints)((words)a >> 4) & 0x0f0f0f0f;
+                a &= 0x0f0f0f0f;
+            }
+#pragma GCC unroll 16
+            for (int i = 0; i < rows; i++) {
+                const int8_t *here = x + i * m->k + b * BLOCK + j;
+                whole[i] = dot_bytes(whole[i], a, here);
+                if (bits == 4) whole[i] = dot_bytes(whole[i], high, here + 4);
+            }
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            sum[i] += __builtin_convertvector(whole[i], floats) * (s * scale[i * blocks + b]);
+            if (m->offsets) sum[i] += offset * weighted[i * blocks + b];
+        }
+    }
+}
+
+/* One panel times ``rows`` rows, the number known when compiling so that sums stay in registers. */
+INLINE void tile(const int rows, const int kind, const Inputs *in, long row, const Matrix *m, long panel, float *y, long stride, int add) {
+    const int width = kind == F32 || kind == BF16 ? 32 : 16;
+    floats sum[TALL][2], one[TALL];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = one[i] = all(0);
+    if (kind == F32) tile_f32(rows, in->f32 + row * m->k, m->k, (const float *)m->codes + panel * m->k * 32, sum);
+    if (kind == BF16) tile_bf16(rows, in->bf16 + row * m->k, m->k, (const uint16_t *)m->codes + panel * m->k * 32, sum);
+    if (kind == INT8) tile_ints(rows, 8, in, row, m, panel, one);
+    if (kind == INT4) tile_ints(rows, 4, in, row, m, panel, one);
+    int left = m->n - (int)panel * width;
+    const float *bias = m->bias ? m->bias + panel * width : NULL;
+    y += row * stride + m->column + panel * width;
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++, y += stride) {
+        emit(width == 32 ? sum[i][0] : one[i], y, bias, left, add);
+        if (width == 32 && left > 16) emit(sum[i][1], y + 16, bias ? bias + 16 : NULL, left - 16, add);
+    }
+}
+
+#define CASE(N) case N: tile(N, kind, in, row, m, panel, y, stride, add); break;
+INLINE void panel_of(const int kind, const Inputs *in, long rows, const Matrix *m, long panel, float *y, long stride, int add) {
+    const int tall = kind == F32 || kind == BF16 ? TALL : TALL_INTS;
+    for (long row = 0; row < rows; row += tall)
+        switch (rows - row < tall ? rows - row : tall) {
+            CASE(1) CASE(2)
+#if defined(__AVX512F__)
+            CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+            default:
+                if (kind == F32 || kind == BF16)
+                    switch (rows - row < tall ? rows - row : tall) { CASE(9) CASE(10) CASE(11) CASE(12) }
+#else
+            CASE(3)
+#endif
+        }
+}
+
+static __attribute__((noinline)) void panel_f32(const Inputs *in, long rows, const Matrix *m, long panel, float *y, long stride, int add) {
+    panel_of(F32, in, rows, m, panel, y, stride, add);
+}
+static __attribute__((noinline)) void panel_bf16(const Inputs *in, long rows, const Matrix *m, long panel, float *y, long stride, int add) {
+    panel_of(BF16, in, rows, m, panel, y, stride, add);
+}
+static __attribute__((noinline)) void panel_int8(const Inputs *in, long rows, const Matrix *m, long panel, float *y, long stride, int add) {
+    panel_of(INT8, in, rows, m, panel, y, stride, add);
+}
+static __attribute__((noinline)) void panel_int4(const Inputs *in, long rows, const Matrix *m, long panel, float *y, long stride, int add) {
+    panel_of(INT4, in, rows, m, panel, y, stride, add);
+}
+
+/* The share of one thread in y [rows, stride] (+)= x W^T + bias; y's row 0 belongs to x's row 0. */
+static void product(Pool *pool, const Matrix *parts, int count, const Inputs *in, long rows, float *y, long stride, int add) {
+    static void (*const of_kind[])(const Inputs *, long, const Matrix *, long, float *, long, int) = {
+        panel_f32, panel_bf16, panel_int8, panel_int4};
+    long ends[3], total = 0, from, to;
+    for (int p = 0; p < count; p++) {
+        int width = parts[p].kind == F32 || parts[p].kind == BF16 ? 32 : 16;
+        ends[p] = total += (parts[p].n + width - 1) / width;
+    }
+    long chunk = total / (pool->threads * 8) + 1;
+    while (take(pool, total, chunk, &from, &to))
+        for (long task = from; task < to; task++) {
+            int p = 0;
+            while (task >= ends[p]) p++;
+            of_kind[parts[p].kind](in, rows, parts + p, task - (p ? ends[p - 1] : 0), y, stride, add);
+        }
+    barrier(pool);
+}

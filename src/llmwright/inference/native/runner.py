@@ -1,0 +1,226 @@
+"""The runner on the CPU: packed weights, a paged cache, and one call into C for a whole step.
+
+    bytes a block = layers * kv_heads * block_size * (key + value),
+    key = head_dim * b,  value = ceil16(head_dim) * b,   b = 4, 2, or 1 and 4 for a scale
+
+Weights are float32, bfloat16, or codes of up to 8 bits (``QuantizedLinear``). With codes the
+inputs of each product are rounded to 8 bits as well, each row in blocks of 32 columns by its
+largest value, and multiplied as whole numbers; the residual stream, attention, norms and logits
+are float32 always.
+
+A row's result does not depend on the other rows of the step, on how its prompt was cut into
+steps, or on the number of threads: every sum runs in one fixed order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from llmwright.core import ConfigurationError, settings
+from llmwright.inference.engine.runner import Output, Step
+from llmwright.inference.native.adapters import PackedAdapter, pack_adapter
+from llmwright.inference.native.layout import KV_KINDS, CacheC, LayerC, ModelC, StepC
+from llmwright.inference.native.library import library
+from llmwright.inference.native.packing import Arena, pack_linear
+from llmwright.modeling import Adapter, Decoder, Model
+
+KVType = Literal["auto", "float32", "bfloat16", "int8"]
+
+
+class NativeRunner:
+    """A ``Runner`` over compiled kernels. Calls from several threads wait for each other.
+
+    ``block_size`` is a multiple of 16. ``kv_dtype`` "auto" is float32 for a float32 model and
+    bfloat16 otherwise. ``threads`` is by default what PyTorch uses. The weights are copied: the
+    decoder keeps its own, and only its embedding and rotary tables are used afterwards.
+
+    Raises ``MissingDependencyError`` without kernels (see ``native_available``) and
+    ``ConfigurationError`` for what they do not compute.
+    """
+
+    def __init__(
+        self,
+        model: Model | Decoder,
+        blocks: int,
+        block_size: int = 16,
+        kv_dtype: KVType = "auto",
+        threads: int | None = None,
+    ) -> None:
+        decoder = model.decoder if isinstance(model, Model) else model
+        if block_size < 16 or block_size % 16:
+            raise ConfigurationError(
+                f"a block of {block_size} tokens does not fit the native kernels",
+                where="block_size",
+                fix="use a multiple of 16",
+            )
+        self.decoder, self.config = decoder, decoder.config
+        self.blocks, self.block_size = blocks, block_size
+        self.kv_dtype = _kv_dtype(kv_dtype, decoder.dtype)
+        self._library = library()
+        self._arena = Arena()
+        self._threads = threads or settings().threads or torch.get_num_threads()
+        self._lock = threading.Lock()
+        self._pool, self._pool_process = 0, 0
+        self._scratch = torch.empty(0, dtype=torch.uint8)
+        self._adapters: dict[str, PackedAdapter] = {}
+        with torch.inference_mode():
+            self._model = self._pack()
+            self._pages = torch.zeros(blocks, self.bytes_per_block, dtype=torch.uint8)
+        self._model.cache.pages = self._pages.data_ptr()
+
+    @property
+    def bytes_per_block(self) -> int:
+        """Bytes of one block of the cache, keys and values of every layer."""
+        return int(self._library.lw_block_bytes(ctypes.byref(self._model.cache)))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the packed weights; a step reads them once."""
+        return self._arena.bytes
+
+    def scratch_bytes(self, tokens: int, sequences: int, longest: int) -> int:
+        """Bytes of working memory for steps of ``tokens`` tokens of ``sequences`` sequences, the
+        longest of them with a context of ``longest`` tokens."""
+        size = self._library.lw_scratch_bytes
+        return int(size(ctypes.byref(self._model), self._threads, tokens, sequences, longest))
+
+    @torch.inference_mode()
+    def forward(self, step: Step) -> Output:
+        """Run ``step``. Every tensor of the output is its own, not reused by later steps."""
+        tokens, sequences = len(step.token_ids), len(step.lengths)
+        x = self.decoder.model.embed_tokens(step.token_ids).float()  # [tokens, hidden]
+        if step.embedded_rows is not None and step.embeddings is not None:
+            x = x.index_copy(0, step.embedded_rows, step.embeddings.to(x.dtype))
+        limits = None if step.limits is None else step.limits.unsqueeze(0)
+        cos, sin = self.decoder.model.rotary(step.positions.unsqueeze(0), torch.float32, limits)
+        logits = torch.empty(len(step.logits_at), self.config.vocab_size)
+        hidden = torch.empty(tokens, self.config.hidden_size) if step.want_hidden else None
+        given = StepC(tokens, sequences, len(step.logits_at), step.tables.shape[1])
+        kept = []
+        for name, tensor, dtype in (
+            ("x", x, torch.float32),
+            ("cos", cos, torch.float32),
+            ("sin", sin, torch.float32),
+            ("slots", step.slots, torch.int64),
+            ("starts", step.starts, torch.int64),
+            ("lengths", step.lengths, torch.int64),
+            ("tables", step.tables, torch.int32),
+            ("logits_at", step.logits_at, torch.int64),
+        ):
+            tensor = tensor.to("cpu", dtype).contiguous()
+            kept.append(tensor)
+            setattr(given, name, tensor.data_ptr())
+        given.logits = logits.data_ptr()
+        given.hidden = hidden.data_ptr() if hidden is not None else None
+        longest = int(step.lengths.max()) if sequences else 0
+        with self._lock:
+            if any(step.adapters):
+                chosen = [self._adapter(name) for name in step.adapters]
+                pointers = (ctypes.c_void_p * sequences)(*chosen)
+                given.adapters = ctypes.addressof(pointers)
+            self._run(given, longest)
+        return Output(logits, hidden)
+
+    def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy whole blocks, (source, target), all read before any is written."""
+        if pairs:
+            sources, targets = (torch.tensor(side) for side in zip(*pairs, strict=True))
+            with self._lock:
+                self._pages[targets] = self._pages[sources]
+
+    def add_adapter(self, name: str, adapter: Adapter) -> None:
+        """Make a LoRA adapter usable by ``Step.adapters``; it is added to the products of its
+        sequences, and the weights stay as they are."""
+        packed = pack_adapter(adapter, self.config)
+        with self._lock:
+            self._adapters[name] = packed
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget an adapter."""
+        with self._lock:
+            self._adapters.pop(name, None)
+
+    def _adapter(self, name: str | None) -> int | None:
+        if name is None:
+            return None
+        if name not in self._adapters:
+            raise ConfigurationError(
+                f"there is no adapter {name!r}", where="adapters", fix="add it to the runner first"
+            )
+        return self._adapters[name].address
+
+    def _run(self, step: StepC, longest: int) -> None:
+        if self._pool_process != os.getpid():  # threads do not survive a fork
+            self._pool, self._pool_process = self._library.lw_pool_new(self._threads), os.getpid()
+            weakref.finalize(self, _close, self._library, self._pool, os.getpid())
+        needed = self.scratch_bytes(step.tokens, step.sequences, longest) + 64
+        if len(self._scratch) < needed:
+            self._scratch = torch.empty(needed * 5 // 4, dtype=torch.uint8)
+        scratch = self._scratch.data_ptr()
+        self._library.lw_forward(
+            ctypes.byref(self._model), self._pool, ctypes.byref(step), longest,
+            scratch + -scratch % 64,
+        )  # fmt: skip
+
+    def _pack(self) -> ModelC:
+        config, arena, stack = self.config, self._arena, self.decoder.model
+        dtype = torch.float32 if self.decoder.dtype == torch.float32 else torch.bfloat16
+        self._layers = (LayerC * config.num_hidden_layers)()
+
+        def linear(*layers: Any) -> Any:
+            return pack_linear(layers, arena, dtype=dtype)
+
+        def norm(layer: Any) -> int:
+            return arena.keep(layer.weight.float())
+
+        for made, layer in zip(self._layers, stack.layers, strict=True):
+            attention, mlp = layer.self_attn, layer.mlp
+            made.norm = norm(layer.input_layernorm)
+            made.mlp_norm = norm(layer.post_attention_layernorm)
+            made.qkv = linear(attention.q_proj, attention.k_proj, attention.v_proj)
+            made.o = linear(attention.o_proj)
+            made.gate_up = linear(mlp.gate_proj, mlp.up_proj)
+            made.down = linear(mlp.down_proj)
+        return ModelC(
+            layer_count=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            inner=config.intermediate_size,
+            vocab=config.vocab_size,
+            eps=config.rms_norm_eps,
+            cache=CacheC(
+                kind=KV_KINDS[self.kv_dtype],
+                layers=config.num_hidden_layers,
+                kv_heads=config.num_key_value_heads,
+                group=config.num_attention_heads // config.num_key_value_heads,
+                head_dim=config.head_dim,
+                block_size=self.block_size,
+            ),
+            norm=norm(stack.norm),
+            layers=self._layers,
+            head=linear(self.decoder.lm_head),
+        )
+
+
+def _kv_dtype(wanted: KVType, weights: torch.dtype) -> str:
+    if wanted == "auto":
+        return "float32" if weights == torch.float32 else "bfloat16"
+    if wanted not in KV_KINDS:
+        raise ConfigurationError(
+            f"{wanted!r} is no type of a cache",
+            where="kv_dtype",
+            fix="use auto, float32, bfloat16 or int8",
+        )
+    return wanted
+
+
+def _close(library: ctypes.CDLL, pool: int, process: int) -> None:
+    if process == os.getpid():
+        library.lw_pool_free(pool)
