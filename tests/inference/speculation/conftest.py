@@ -8,6 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
+from llmwright.inference.engine import TorchRunner
+from llmwright.inference.speculation import DraftModelProposer
 from llmwright.modeling import Decoder, ModelConfig, random_decoder
 
 VOCAB = 24
@@ -36,6 +38,16 @@ def relative(target: Decoder) -> Decoder:
         for weight in other.parameters():
             weight += 0.05 * torch.randn(weight.shape, generator=generator)
     return other
+
+
+@pytest.fixture(scope="session")
+def drafts_from() -> Callable[..., DraftModelProposer]:
+    """A proposer over a decoder, with so many pages of 4 tokens."""
+
+    def make(decoder: Decoder, blocks: int = 128) -> DraftModelProposer:
+        return DraftModelProposer(TorchRunner(decoder, blocks, 4), decoder.config)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmwright.core import ConfigurationError, SamplingParams
+from llmwright.inference.decoding import SamplingState, choose
 from llmwright.inference.sampling import next_token_distribution
 from llmwright.inference.speculation import (
     Ask,
-    DraftModelProposer,
+    Draft,
     LengthController,
     NGramProposer,
     PlainSampling,
@@ -27,22 +28,22 @@ from llmwright.modeling import ModelConfig, random_decoder
 PROMPTS = ([3, 4, 5, 6, 7, 3, 4, 5], [1], [9, 9, 9, 9, 2, 9, 9], list(range(20)))
 
 
-def proposers(target, relative):
+def proposers(drafts_from, target, relative):
     return {
         "ngram": NGramProposer(1, 8),
-        "draft": DraftModelProposer(relative),
-        "itself": DraftModelProposer(target),
+        "draft": drafts_from(relative),
+        "itself": drafts_from(target),
     }
 
 
 @pytest.mark.parametrize("kind", ["ngram", "draft", "itself"])
 @pytest.mark.parametrize("length", [1, 3, 5, "adaptive"])
-def test_greedy_answers_are_those_of_plain_decoding(target, relative, kind, length):
+def test_greedy_answers_are_those_of_plain_decoding(drafts_from, target, relative, kind, length):
     params = SamplingParams(max_tokens=40)
     for prompt in PROMPTS:
         chosen = LengthController(cost=0.05) if length == "adaptive" else length
         done = speculative_generate(
-            target, proposers(target, relative)[kind], prompt, params, length=chosen
+            target, proposers(drafts_from, target, relative)[kind], prompt, params, length=chosen
         )
         assert done.token_ids == plain_generate(target, prompt, params).token_ids
         assert sum(done.accepted) + done.rounds == len(done.token_ids)
@@ -52,11 +53,14 @@ def test_greedy_answers_are_those_of_plain_decoding(target, relative, kind, leng
 
 
 @pytest.mark.parametrize("kind", ["draft", "ngram"])
-def test_something_is_accepted_and_something_rejected(target, relative, kind):
+def test_something_is_accepted_and_something_rejected(drafts_from, target, relative, kind):
     """Without both, the equalities above would prove little."""
     done = [
         speculative_generate(
-            target, proposers(target, relative)[kind], prompt, SamplingParams(max_tokens=40)
+            target,
+            proposers(drafts_from, target, relative)[kind],
+            prompt,
+            SamplingParams(max_tokens=40),
         )
         for prompt in PROMPTS
     ]
@@ -64,12 +68,10 @@ def test_something_is_accepted_and_something_rejected(target, relative, kind):
     assert 0.0 < sum(rates) / len(rates) < 1.0
 
 
-def test_a_model_that_guesses_for_itself_is_never_wrong(target):
+def test_a_model_that_guesses_for_itself_is_never_wrong(drafts_from, target):
     for temperature in (0.0, 1.0):
         params = SamplingParams(max_tokens=40, temperature=temperature, top_p=0.9, seed=3)
-        done = speculative_generate(
-            target, DraftModelProposer(target), PROMPTS[0], params, length=4
-        )
+        done = speculative_generate(target, drafts_from(target), PROMPTS[0], params, length=4)
         assert done.accepted == done.drafted
         assert done.rounds == 8
         assert done.acceptance == 1.0
@@ -83,7 +85,7 @@ def test_n_grams_leave_a_seeds_tokens_as_they_are(target, seed):
     assert sum(done.accepted) > 0
 
 
-def test_sampled_answers_of_a_draft_model_have_the_targets_distribution(follows):
+def test_sampled_answers_of_a_draft_model_have_the_targets_distribution(drafts_from, follows):
     def model(seed, noise):
         config = ModelConfig(
             vocab_size=4, hidden_size=8, intermediate_size=16, num_hidden_layers=1,
@@ -97,7 +99,7 @@ def test_sampled_answers_of_a_draft_model_have_the_targets_distribution(follows)
                 weight += noise * torch.randn(weight.shape, generator=generator)
         return decoder
 
-    target, proposer = model(0, 0.0), DraftModelProposer(model(1, 0.3))
+    target, proposer = model(0, 0.0), drafts_from(model(1, 0.3))
     params = SamplingParams(max_tokens=3, temperature=1.3, top_p=0.95)
     runs = [
         speculative_generate(
@@ -118,21 +120,23 @@ def test_sampled_answers_of_a_draft_model_have_the_targets_distribution(follows)
     assert follows(counts, cells)
 
 
-def test_it_ends_with_the_end_token_even_amid_a_draft(target):
+def test_it_ends_with_the_end_token_even_amid_a_draft(drafts_from, target):
     params = SamplingParams(max_tokens=40)
     plain = plain_generate(target, PROMPTS[0], params).token_ids
     end = plain[len(plain) // 2]
     done = speculative_generate(
-        target, DraftModelProposer(target), PROMPTS[0], params, length=5, eos_ids={end}
+        target, drafts_from(target), PROMPTS[0], params, length=5, eos_ids={end}
     )
     assert done.token_ids == plain[: plain.index(end) + 1]
 
 
 @pytest.mark.parametrize("kind", ["ngram", "draft"])
-def test_it_fills_the_context_and_no_more(target, relative, kind):
+def test_it_fills_the_context_and_no_more(drafts_from, target, relative, kind):
     prompt = [number % 20 for number in range(240)]
     params = SamplingParams(max_tokens=100)
-    done = speculative_generate(target, proposers(target, relative)[kind], prompt, params)
+    done = speculative_generate(
+        target, proposers(drafts_from, target, relative)[kind], prompt, params
+    )
     assert len(prompt) + len(done.token_ids) == target.config.max_position_embeddings
     assert done.token_ids == plain_generate(target, prompt, params).token_ids
 
@@ -141,19 +145,17 @@ def test_it_fills_the_context_and_no_more(target, relative, kind):
 @given(
     rounds=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 23)), max_size=8)
 )
-def test_the_draft_models_cache_is_what_a_fresh_one_would_hold(relative, rounds):
+def test_the_draft_models_cache_is_what_a_fresh_one_would_hold(drafts_from, relative, rounds):
     """However many drafts were kept, all of them (whose last was never read) included."""
-    proposer, tokens = DraftModelProposer(relative), [3, 4, 5]
+    proposer, tokens = drafts_from(relative), [3, 4, 5]
     for length, kept, following in rounds:
         draft = proposer.propose(8, tokens, length)
-        assert draft.tokens == DraftModelProposer(relative).propose(0, tokens, length).tokens
+        assert draft.tokens == drafts_from(relative).propose(0, tokens, length).tokens
         tokens = [*tokens, *draft.tokens[:kept], following]
-    sequence = proposer._sequences.get(8)
-    assert sequence is None or sequence.cache.length == len(sequence.read)
 
 
-def test_several_sequences_at_once_are_drafted_as_each_alone(relative):
-    together, alone = DraftModelProposer(relative), DraftModelProposer(relative)
+def test_several_sequences_at_once_are_drafted_as_each_alone(drafts_from, relative):
+    together, alone = drafts_from(relative), drafts_from(relative)
     texts = {key: list(prompt) for key, prompt in enumerate(PROMPTS)}
     for turn in range(5):
         lengths = [(key + turn) % 4 for key in texts]
@@ -179,19 +181,56 @@ def test_several_sequences_at_once_are_drafted_as_each_alone(relative):
             else:
                 torch.testing.assert_close(draft.probabilities, single.probabilities)
             texts[key] += [*draft.tokens[: turn % 3], 7]
-    together.forget(1)
-    assert 1 not in together._sequences
+    for key in (*texts, 99):
+        together.forget(key)
+    assert together._manager.free == together._manager.blocks
 
 
-def test_a_long_prompt_is_read_in_pieces(relative, monkeypatch):
+@pytest.mark.parametrize("blocks", [5, 9, 14])
+def test_where_pages_run_out_some_get_no_draft_and_none_a_wrong_one(drafts_from, relative, blocks):
+    tight = drafts_from(relative, blocks)
+    texts = {key: list(prompt) for key, prompt in enumerate(PROMPTS)}
+    missing = 0
+    for turn in range(12):
+        keys = [key for key in texts if (key + turn) % 3]
+        drafts = tight.propose_all([Ask(key, texts[key], 3) for key in keys])
+        for key, draft in zip(keys, drafts, strict=True):
+            missing += not draft.tokens
+            if draft.tokens:
+                assert draft == drafts_from(relative).propose(0, texts[key], 3)
+            texts[key] += [*draft.tokens[: turn % 4], 5]
+    assert missing or blocks > 9
+    for key in texts:
+        tight.forget(key)
+    assert tight._manager.free == blocks
+
+
+def test_penalties_count_the_drafts_before(drafts_from, relative):
+    """A draft is what the target would draw if it were the draft model: greedy with penalties too."""
+    params = SamplingParams(max_tokens=6, repetition_penalty=1.5, presence_penalty=1.0)
+    prompt = PROMPTS[2]
+    state = SamplingState(params, prompt)
+    draft = drafts_from(relative).propose_all([Ask(0, prompt, 6, state)])[0]
+    expected, state = list(prompt), SamplingState(params, prompt)
+    for _ in range(6):
+        with torch.inference_mode():
+            logits = relative(torch.tensor([expected]))[0, -1:]
+        token = choose(logits, [state])[0].token
+        state.advance(token)
+        expected.append(token)
+    assert draft == Draft(tuple(expected[len(prompt) :]), None)
+    assert len(set(draft.tokens)) > len(set(drafts_from(relative).propose(0, prompt, 6).tokens))
+
+
+def test_a_long_prompt_is_read_in_pieces(drafts_from, relative, monkeypatch):
     from llmwright.inference.speculation import draft
 
-    whole = DraftModelProposer(relative).propose(0, list(range(24)) * 3, 4)
+    whole = drafts_from(relative).propose(0, list(range(24)) * 3, 4)
     monkeypatch.setattr(draft, "_CHUNK", 7)
-    assert DraftModelProposer(relative).propose(0, list(range(24)) * 3, 4) == whole
+    assert drafts_from(relative).propose(0, list(range(24)) * 3, 4) == whole
 
 
-def test_two_vocabularies_are_refused(target, relative):
-    DraftModelProposer(relative).check_vocabulary(target.config.vocab_size)
+def test_two_vocabularies_are_refused(drafts_from, target, relative):
+    drafts_from(relative).check_vocabulary(target.config.vocab_size)
     with pytest.raises(ConfigurationError, match="one tokenizer"):
-        DraftModelProposer(relative).check_vocabulary(99)
+        drafts_from(relative).check_vocabulary(99)

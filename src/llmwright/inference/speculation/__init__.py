@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from llmwright.inference.speculation.controller import LengthController
     from llmwright.inference.speculation.deferral import RULES, Rule, target_distribution
-    from llmwright.inference.speculation.draft import DraftModelProposer
+    from llmwright.inference.speculation.draft import DraftModelProposer, draft_model
     from llmwright.inference.speculation.expected import (
         acceptance_rate,
         best_length,
@@ -57,6 +57,7 @@ _HOMES = {
     "acceptance_rate": "expected",
     "best_length": "expected",
     "cascade_generate": "cascades",
+    "draft_model": "draft",
     "expected_speedup": "expected",
     "expected_tokens": "expected",
     "least_confidence": "cascades",
@@ -85,6 +86,7 @@ __all__ = [
     "acceptance_rate",
     "best_length",
     "cascade_generate",
+    "draft_model",
     "expected_speedup",
     "expected_tokens",
     "least_confidence",
