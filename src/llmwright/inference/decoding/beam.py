@@ -70,6 +70,7 @@ class BeamGroup:
         self.size = size
         self.done = False
         self.live = [Beam(state=state)]
+        self.said: list[int] = []  # tokens chosen in the last step, also those that ended a text
         self._finished: list[Hypothesis] = []  # at most ``size``, best first
         self._ends = frozenset(ends)
         self._max_tokens = max_tokens
@@ -95,6 +96,7 @@ class BeamGroup:
         )
         length = self.live[0].length + 1
         going: list[tuple[Branch, float, float]] = []
+        self.said = []
         for rank, (place, score, logprob) in enumerate(chosen):
             if score == float("-inf"):  # forbidden: too few extensions are allowed
                 continue
@@ -103,10 +105,12 @@ class BeamGroup:
             if not ended and length < self._max_tokens:
                 going.append((branch, score, logprob))
             elif rank < self.size:
+                self.said.append(branch.token)
                 beam = self._extend(branch, score, logprob)
                 self._finished.append(beam.hypothesis(self._rate(score, length), ended))
         self._finished = sorted(self._finished, key=lambda h: -h.score)[: self.size]
         del going[self.size :]
+        self.said += [branch.token for branch, _, _ in going]
         self.live = [self._extend(*extension) for extension in going]
         self.done = not self.live or self._cannot_improve(length)
         return [] if self.done else [branch for branch, _, _ in going]

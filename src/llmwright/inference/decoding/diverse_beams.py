@@ -72,7 +72,8 @@ class DiverseBeamSearch:
             for branch in group.advance(logits[rows], self._diversity * chosen):
                 self._rows[number].append(len(branches))
                 branches.append(Branch(rows[branch.parent], branch.token))
-                chosen[branch.token] += 1
+            for token in group.said:
+                chosen[token] += 1
         return branches
 
     def results(self) -> list[Hypothesis]:

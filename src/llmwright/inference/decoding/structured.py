@@ -39,9 +39,10 @@ _KEPT = 64  # compiled grammars of one tokenizer
 class GrammarState:
     """Where one answer stands in its grammar."""
 
-    def __init__(self, matcher: LLMatcher, vocab_size: int) -> None:
+    def __init__(self, matcher: LLMatcher, vocab_size: int, end: int) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
+        self._end = end  # the token by which llguidance itself says "may end here"
 
     @property
     def accepting(self) -> bool:
@@ -60,6 +61,7 @@ class GrammarState:
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         self._check()
         allowed = np.unpackbits(bits, count=self._vocab_size, bitorder="little")
+        allowed[self._end] = 0
         return torch.from_numpy(allowed).bool()
 
     def forbid(self, row: Tensor, ends: Collection[int]) -> None:
@@ -87,7 +89,7 @@ class GrammarState:
 
     def clone(self) -> GrammarState:
         """A copy that goes its own way."""
-        return GrammarState(self._matcher.deep_copy(), self._vocab_size)
+        return GrammarState(self._matcher.deep_copy(), self._vocab_size, self._end)
 
     def _check(self) -> None:
         if self._matcher.is_error():
@@ -147,7 +149,7 @@ class _Compiler:
         self._matchers.move_to_end(grammar)
         while len(self._matchers) > _KEPT:
             self._matchers.popitem(last=False)
-        return GrammarState(matcher.deep_copy(), self._vocab_size)
+        return GrammarState(matcher.deep_copy(), self._vocab_size, self._tokenizer.eos_token)
 
     def _grammar(self, params: SamplingParams) -> str:
         make = self._library.LLMatcher

@@ -1,0 +1,60 @@
+"""Contrastive search against a slow reading of the paper, and greedy at alpha 0."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from llmwright.core import SamplingParams
+from llmwright.inference.decoding import ContrastiveSearch, generate, run_search
+from llmwright.modeling import Decoder
+
+
+def slow_reference(
+    decoder: Decoder, prompt: list[int], k: int, alpha: float, ends: tuple[int, ...], count: int
+) -> list[int]:
+    """Every candidate read afresh with the whole text before it."""
+    text: list[int] = []
+    while len(text) < count:
+        so_far = [*prompt, *text]
+        hidden = decoder.model(torch.tensor([so_far]))[0]
+        p = decoder.lm_head(hidden[-1]).softmax(-1)
+        best: tuple[float, int] | None = None
+        for token in p.topk(k).indices.tolist():
+            last = decoder.model(torch.tensor([[*so_far, token]]))[0, -1]
+            likeness = max(float(F.cosine_similarity(last, h, dim=0)) for h in hidden)
+            score = (1 - alpha) * float(p[token]) - alpha * likeness
+            if best is None or score > best[0]:
+                best = (score, token)
+        assert best is not None
+        text.append(best[1])
+        if best[1] in ends:
+            break
+    return text
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.6, 1.0])
+@pytest.mark.parametrize("ends", [(), tuple(range(0, 97, 4))])
+@torch.inference_mode()
+def test_equal_to_the_slow_reference(decoder, alpha, ends):
+    prompt = [11, 3, 50, 3]
+    search = ContrastiveSearch(4, alpha, ends=ends, max_tokens=10)
+    (answer,) = run_search(decoder, prompt, search)
+    assert list(answer.token_ids) == slow_reference(decoder, prompt, 4, alpha, ends, 10)
+    assert answer.finish_reason == ("stop" if answer.token_ids[-1] in ends else "length")
+
+
+def test_without_the_penalty_it_is_greedy(decoder):
+    (answer,) = run_search(decoder, [1, 2], ContrastiveSearch(4, 0.0, ends=(), max_tokens=12))
+    (greedy,) = generate(decoder, [1, 2], SamplingParams(max_tokens=12))
+    assert answer.token_ids == greedy.token_ids
+    assert answer.logprobs == pytest.approx(greedy.logprobs, abs=1e-4)
+
+
+def test_it_counts_what_it_said_in_the_penalties(decoder):
+    params = SamplingParams(max_tokens=12, top_k=4, penalty_alpha=0.2, repetition_penalty=100.0)
+    (answer,) = generate(decoder, [1, 2], params)
+    assert len(set(answer.token_ids)) == 12
+    with pytest.raises(ValueError, match="prompt"):
+        ContrastiveSearch(2, 0.5, ends=(), max_tokens=3).advance(torch.zeros(1, 9))

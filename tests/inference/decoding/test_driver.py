@@ -1,0 +1,52 @@
+"""The plain loops: greedy as transformers, several answers as each alone, ranking."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llmwright.core import SamplingParams
+from llmwright.inference.decoding import generate, rank_answers, search_for
+
+
+@torch.inference_mode()
+def test_greedy_equals_transformers(decoder, reference):
+    prompt = [5, 6, 7]
+    theirs = reference.generate(
+        torch.tensor([prompt]), attention_mask=torch.ones(1, 3, dtype=torch.long),
+        do_sample=False, max_new_tokens=20, eos_token_id=[3, 11],
+    )  # fmt: skip
+    (ours,) = generate(decoder, prompt, SamplingParams(max_tokens=20), ends=[3, 11])
+    assert list(ours.token_ids) == theirs[0, 3:].tolist()
+
+
+def test_more_answers_do_not_change_the_first_and_end_each_by_themselves(decoder):
+    ends = range(0, 97, 7)
+    one = SamplingParams(max_tokens=15, temperature=1.0, seed=4)
+    many = SamplingParams(max_tokens=15, temperature=1.0, seed=4, n=6)
+    (alone,) = generate(decoder, [5, 6], one, ends=ends)
+    answers = generate(decoder, [5, 6], many, ends=ends)
+    assert answers[0].token_ids == alone.token_ids
+    assert len({answer.token_ids for answer in answers}) == 6
+    assert len({len(answer.token_ids) for answer in answers}) > 1
+    for answer in answers:
+        assert not any(token in ends for token in answer.token_ids[:-1])
+        assert (answer.finish_reason == "stop") == (answer.token_ids[-1] in ends)
+
+
+def test_best_of_keeps_the_likeliest(decoder):
+    drawn = SamplingParams(max_tokens=8, temperature=1.0, seed=4, n=8)
+    best = SamplingParams(max_tokens=8, temperature=1.0, seed=4, n=3, best_of=8)
+    everything = sorted(generate(decoder, [5, 6], drawn), key=lambda a: -a.score)
+    assert generate(decoder, [5, 6], best) == everything[:3]
+
+
+def test_ranking_is_by_the_mean():
+    assert rank_answers([[-4.0], [-1.0, -2.0, -3.0], [], [-2.0], [-1.0]]) == [4, 1, 3, 0, 2]
+
+
+def test_parameters_that_look_back_need_a_state():
+    assert search_for(SamplingParams(temperature=1.0), (), 5) is None
+    params = SamplingParams(num_beams=2, presence_penalty=1.0)
+    with pytest.raises(ValueError, match="state"):
+        search_for(params, (), 5)
