@@ -57,6 +57,7 @@ def write_gguf(
     metadata: dict[str, object] | None = None,
     leave_out: str = "",
     extra: str = "",
+    vectors: dict[str, list[float]] | None = None,
 ) -> dict[str, np.ndarray]:
     """Write ``decoder``, its matrices as ``kind``; give the tensors as the gguf package
     dequantizes them, by GGUF name."""
@@ -69,15 +70,17 @@ def write_gguf(
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_key_length(config.head_dim)
-    writer.add_rope_freq_base(config.rope_theta)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_dimension_count(config.head_dim)
-    for key, value in (metadata or {}).items():
-        (writer.add_string if isinstance(value, str) else writer.add_uint32)(key, value)
+    add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}
+    for key, value in {"llama.rope.freq_base": config.rope_theta, **(metadata or {})}.items():
+        add[type(value)](key, value)
     if tokenizer is not None:
         _add_vocabulary(writer, tokenizer)
     if extra:
         writer.add_tensor(extra, np.zeros(32, dtype=np.float32))
+    for name, numbers in (vectors or {}).items():
+        writer.add_tensor(name, np.array(numbers, dtype=np.float32))
     values = {}
     for number, (name, parameter) in enumerate(decoder.named_parameters()):
         if name == leave_out:
