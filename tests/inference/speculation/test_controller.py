@@ -65,6 +65,16 @@ def test_a_round_without_a_proposal_teaches_nothing():
     assert controller.acceptance == before
 
 
+def test_a_probe_for_which_there_was_no_proposal_is_asked_for_again():
+    controller = LengthController(cost=0.2)
+    run(controller, 0.0, 300)
+    while not controller.next_length():
+        pass
+    assert [controller.next_length() for _ in range(3)] == [2, 2, 2]
+    controller.update(2, 0)
+    assert controller.next_length() == 0
+
+
 def test_equal_histories_give_equal_lengths():
     first, second = LengthController(cost=0.2), LengthController(cost=0.2)
     assert run(first, 0.5, 50) == run(second, 0.5, 50)

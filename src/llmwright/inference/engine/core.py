@@ -141,6 +141,8 @@ class EngineCore:
         batch = self.scheduler.schedule()
         if not batch.rows:
             return []
+        began = time.perf_counter()
+        answering = all(sequence.pending == 1 for sequence, _ in batch.rows)
         self._count.steps += 1
         if batch.copies:
             self._runner.copy_blocks(batch.copies)
@@ -168,6 +170,8 @@ class EngineCore:
         self._sample(ready, sent)
         for request in searches:
             self._search(request, sent)
+        if self._speculator is not None and answering:
+            self._speculator.cost.add(len(step.token_ids), time.perf_counter() - began)
         return sent
 
     # -- choosing ------------------------------------------------------------------------
@@ -284,7 +288,7 @@ class EngineCore:
             self._speculator.forget(sequence)
 
     def _complete(self, request: Request, sent: Sent) -> None:
-        """All sequences of a request are done: rank the answers if they are to be, and forget it."""
+        """All sequences are done: rank the answers if they are to be, and forget the request."""
         if request.ranked:
             order = rank_answers([[t.logprob for t in s.chosen] for s in request.done])
             for answer, place in enumerate(order[: request.params.n]):

@@ -1,14 +1,23 @@
 """Speculation in the engine: who drafts how much, and what it costs.
 
 Before each pass every sequence that answers may get drafts from the proposer, as many as its own
-``LengthController`` says. What a drafted token costs is measured: the time of a pass grows
-with its tokens, ``seconds = base + tokens * each``, fitted over the recent passes that only
-answered; with n sequences in a pass, a token costs ``each`` and an undrafted step of one sequence
-``(base + n * each) / n``.
+``LengthController`` says; others in the batch go on without. What a drafted token costs is
+measured. The time of a pass grows with its tokens, ``seconds = base + tokens * each``, fitted over
+the recent passes that only answered; drafting takes ``drafting`` seconds a token. With n
+sequences in a pass a plain token costs ``(base + n * each) / n``, so in such units a draft costs
+
+    c = n (each + drafting) / (base + n * each)
+
+which grows with n: speculation uses what a small batch leaves idle, and ends where a large one
+leaves nothing.
+
+Drafts of a request with a seed are never drawn, only the likeliest tokens: how many are drafted
+depends on measured times, and must not decide which random numbers the answer gets.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable
 
@@ -16,32 +25,42 @@ from llmwright.inference.engine.request import Request, Sequence
 from llmwright.inference.speculation import Ask, LengthController, Proposer
 
 _RECENT = 64
+_ENOUGH = 8
+_SHARE = 0.15
+"""What a token more costs of a pass with one, until it can be told from passes of several sizes."""
 
 
 class StepCost:
-    """Least squares over the recent passes."""
+    """Least squares over the recent passes, and the mean time of a drafted token."""
 
     def __init__(self) -> None:
         self._passes: deque[tuple[int, float]] = deque(maxlen=_RECENT)
+        self._drafts: deque[tuple[int, float]] = deque(maxlen=_RECENT)
 
     def add(self, tokens: int, seconds: float) -> None:
         """A pass that computed ``tokens`` tokens, prompts not among them."""
         self._passes.append((tokens, seconds))
 
-    def of_draft(self, sequences: int, default: float = 0.15) -> float:
+    def add_drafts(self, tokens: int, seconds: float) -> None:
+        """A call of the proposer that gave ``tokens`` tokens to all sequences together."""
+        self._drafts.append((tokens, seconds))
+
+    def of_draft(self, sequences: int) -> float:
         """One more drafted token, in plain steps of a sequence when ``sequences`` answer."""
         n = len(self._passes)
-        if n < 8:
-            return default
+        if n < _ENOUGH:
+            return _SHARE
         mean_x = sum(x for x, _ in self._passes) / n
         mean_y = sum(y for _, y in self._passes) / n
         spread = sum((x - mean_x) ** 2 for x, _ in self._passes)
-        if not spread:
-            return default
-        each = sum((x - mean_x) * (y - mean_y) for x, y in self._passes) / spread
-        each = min(max(each, 0.02 * mean_y / mean_x), mean_y / mean_x)
+        each = _SHARE * mean_y / mean_x
+        if spread:
+            each = sum((x - mean_x) * (y - mean_y) for x, y in self._passes) / spread
+            each = min(max(each, 0.02 * mean_y / mean_x), mean_y / mean_x)
         base = max(mean_y - each * mean_x, 0.0)
-        return each * sequences / (base + each * sequences)
+        drafted = sum(tokens for tokens, _ in self._drafts)
+        drafting = sum(seconds for _, seconds in self._drafts) / max(drafted, 1)
+        return sequences * (each + drafting) / (base + each * sequences)
 
 
 class Speculator:
@@ -74,8 +93,19 @@ class Speculator:
             length = min(controller.next_length(), room)
             if length > 0:
                 asking.append(sequence)
-                asks.append(Ask(id(sequence), sequence.tokens, length, sequence.state))
-        for sequence, draft in zip(asking, self._proposer.propose_all(asks), strict=True):
+                seeded = sequence.state.generator is not None and (
+                    sequence.request.params.seed is not None
+                )
+                state = None if seeded else sequence.state
+                asks.append(Ask(id(sequence), sequence.tokens, length, state))
+        if not asks:
+            return
+        began = time.perf_counter()
+        drafts = self._proposer.propose_all(asks)
+        proposed = sum(len(draft.tokens) for draft in drafts)
+        if proposed:
+            self.cost.add_drafts(proposed, time.perf_counter() - began)
+        for sequence, draft in zip(asking, drafts, strict=True):
             sequence.draft = draft if draft.tokens else None
 
     def settle(self, sequence: Sequence, drafted: int, accepted: int) -> None:

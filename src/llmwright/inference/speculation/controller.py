@@ -43,8 +43,8 @@ class LengthController:
         self._cost = 0.0
         self.cost = cost
         self._successes = self._failures = 0.0
-        self._wait = _FIRST_WAIT  # rounds from one probe to the next
-        self._idle = 0  # rounds without drafts since speculation was switched off
+        self._wait = _FIRST_WAIT  # rounds without drafts before the next probe
+        self._idle = 0  # rounds since speculation was switched off or last probed
 
     @property
     def cost(self) -> float:
@@ -70,17 +70,15 @@ class LengthController:
         if k and expected_speedup(self.acceptance, k, self.cost) >= self.worth:
             return k
         self._idle += 1
-        if self._idle < self._wait:
-            return 0
-        self._idle = 0
-        self._wait = min(2 * self._wait, _LONGEST_WAIT)
-        return min(_PROBE, self.longest)
+        return min(_PROBE, self.longest) if self._idle >= self._wait else 0
 
     def update(self, drafted: int, accepted: int) -> None:
-        """Learn from a round. A round in which nothing was proposed teaches nothing."""
+        """Learn from a round. A round in which nothing was proposed teaches nothing, so a probe
+        that found nothing to propose is asked for again."""
         if not drafted:
             return
         self._successes = _FADE * self._successes + accepted
         self._failures = _FADE * self._failures + (accepted < drafted)
-        if accepted == drafted:
-            self._wait = _FIRST_WAIT
+        if self._idle:
+            self._idle = 0
+            self._wait = _FIRST_WAIT if accepted == drafted else min(2 * self._wait, _LONGEST_WAIT)
