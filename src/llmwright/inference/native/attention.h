@@ -91,15 +91,16 @@ static void place(const Cache *c, int layer, float *row, const float *cos, const
 INLINE floats read(const int kind, const uint8_t *at, long place) {
     if (kind == KV_F32) return LOAD(floats, (const float *)at + place);
     if (kind == KV_BF16) return from_bf16(LOAD(halves, (const uint16_t *)at + place));
-    return __builtin_convertvector(LOAD(bytes, (const int8_t *)at + place), floats);
+    return from_bytes(LOAD(bytes, (const int8_t *)at + place));
 }
 
-INLINE void scores16(const int rows, const int kind, const float *const *q, int n, const uint8_t *keys, float *const *out, long at) {
+INLINE void scores16(const int rows, const int kind, const float *const *q, int n, const uint8_t *keys, const uint8_t *next, float *const *out, long at) {
     floats sum[8];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) sum[i] = all(0);
     for (int d = 0; d < n; d++) {
         floats k = read(kind, keys, 16L * d);
+        __builtin_prefetch(next + 16L * d * kv_bytes(kind));
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) sum[i] += k * q[i][d];
     }
@@ -138,8 +139,12 @@ INLINE void mix(const int rows, const int vectors, const Cache *c, const int kin
         for (int j = 0; j < vectors; j++) sum[i][j] = all(0);
     for (long t = 0; t < length; t += 16) {
         uint8_t *v = values_of(c, cell(c, layer, head, table[t / c->block_size], t % c->block_size / 16)) + d * size;
-        long until = length - t < 16 ? length - t : 16;
-        for (long u = 0; u < until; u++, v += width * size) {
+        long until = length - t < 16 ? length - t : 16, after = t + 16 < length ? t + 16 : t;
+        const uint8_t *next = values_of(c, cell(c, layer, head, table[after / c->block_size], after % c->block_size / 16)) + d * size;
+        for (long u = 0; u < until; u++, v += width * size, next += width * size) {
+            __builtin_prefetch(next);
+            if (vectors * 16 * size > 64) __builtin_prefetch(next + 64);
+            if (vectors * 16 * size > 128) __builtin_prefetch(next + 128), __builtin_prefetch(next + 192);
 #pragma GCC unroll 4
             for (int j = 0; j < vectors; j++) {
                 floats x = read(kind, v, 16 * j);
@@ -161,12 +166,14 @@ INLINE void mix(const int rows, const int vectors, const Cache *c, const int kin
 #define MIX_ROWS(VECTORS) \
     switch (rows - r) { case 1: MIX(1, VECTORS); break; case 2: MIX(2, VECTORS); break; \
                         case 3: MIX(3, VECTORS); break; default: MIX(4, VECTORS); }
-#define SCORES(N) case N: scores16(N, kind, q + r, c->head_dim, keys, weight + r, t); break;
+#define SCORES(N) case N: scores16(N, kind, q + r, c->head_dim, keys, next, weight + r, t); break;
 
 INLINE void attend_as(const int kind, const Cache *c, int layer, int head, const int32_t *table, long length, int rows, const long *own, const float *const *q, float *const *weight, float *const *out) {
     float inverse[rows];
     for (long t = 0; t < length; t += 16) {
         const uint8_t *keys = cell(c, layer, head, table[t / c->block_size], t % c->block_size / 16);
+        long after = t + 16 < length ? t + 16 : t;
+        const uint8_t *next = cell(c, layer, head, table[after / c->block_size], after % c->block_size / 16);
         for (int r = 0; r < rows; r += 8)
             switch (rows - r < 8 ? rows - r : 8) {
                 SCORES(1) SCORES(2) SCORES(3) SCORES(4) SCORES(5) SCORES(6) SCORES(7) SCORES(8)

@@ -198,15 +198,19 @@ static long lay_out(Pass *p, const Model *m, int threads, long tokens, long sequ
     if (k < ceil32(m->inner)) k = ceil32(m->inner);
     if (fused < 2L * m->inner) fused = 2L * m->inner;
     p->mixed_stride = ceil32(heads);
+    p->in.tall = tokens < TALL ? (int)tokens : TALL;
+    p->in.tall_ints = tokens < TALL_INTS ? (int)tokens : TALL_INTS;
     p->spare_size = (c->group * wide(longest) > SPARE ? c->group * wide(longest) : SPARE) + k;
     long at = 0;
 #define PART(field, count, type) p->field = (type *)(base + at); at += ((long)(count) * sizeof(type) + 63) / 64 * 64
+    long whole = tokens + TALL; /* the last tile may be only partly filled */
     PART(in.f32, tokens * k, float);
-    PART(in.bf16, tokens * k, uint16_t);
-    PART(in.q, tokens * k, int8_t);
-    PART(in.scale, tokens * (k / BLOCK), float);
-    PART(in.weighted, tokens * (k / BLOCK), float);
-    PART(in.total, tokens * (k / BLOCK), int32_t);
+    PART(in.columns, whole * k, float);
+    PART(in.pairs, whole * k, uint16_t);
+    PART(in.codes, whole * k, int8_t);
+    PART(in.scale, whole * (k / BLOCK), float);
+    PART(in.weighted, whole * (k / BLOCK), float);
+    PART(in.total, whole * (k / BLOCK), int32_t);
     PART(fused, tokens * fused, float);
     PART(mixed, tokens * p->mixed_stride, float);
     PART(spare, threads * p->spare_size, float);

@@ -31,14 +31,17 @@ typedef struct {
     const float *bias;       /* [n] or NULL */
 } Matrix;
 
-/* A row of inputs in the forms that the matrices ask for; each row ``k`` long, padded with zeros. */
+/* Rows of inputs, each ``k`` long and padded with zeros. f32 holds them one after another; the
+ * forms that the matrices read hold ``tall`` rows side by side, so that a tile walks one stream:
+ * columns [rows / tall][k][tall], pairs [..][k / 2][tall][2], codes [..][k / 4][tall][4], and what
+ * belongs to a block of 32 codes [..][k / 32][tall]. */
 typedef struct {
-    float *f32;
-    uint16_t *bf16;
-    int8_t *q;       /* 8-bit codes */
-    float *scale;    /* [rows][k / 32] */
-    float *weighted; /* scale * total */
-    int32_t *total;  /* sum of the codes of each block */
+    float *f32, *columns;
+    uint16_t *pairs;
+    int8_t *codes;
+    float *scale, *weighted; /* of a block; weighted = scale * total */
+    int32_t *total;          /* sum of the codes of a block */
+    int tall, tall_ints;     /* rows side by side in columns and pairs, in codes */
 } Inputs;
 
 #if defined(__AVX512F__)
@@ -47,33 +50,43 @@ enum { TALL = 12, TALL_INTS = 8 };
 enum { TALL = 3, TALL_INTS = 2 };
 #endif
 
-/* Rows [first, last) of src [.., k] into bfloat16 or 8-bit codes; perm puts columns in another order. */
+/* A row of f32 into the forms asked for; perm puts the columns of all but float32 in another order. */
 static void encode(const Inputs *in, long row, int k, int forms, const int32_t *perm, float *spare) {
     const float *x = in->f32 + row * k;
+    int tall = in->tall;
+    long start = row / tall * tall * k, lane = row % tall;
+    if (forms & 1 << F32)
+        for (long i = 0; i < k; i++) in->columns[start + i * tall + lane] = x[i];
     if (perm && forms & ~(1 << F32)) {
         for (int i = 0; i < k; i++) spare[i] = x[perm[i]];
         x = spare;
     }
     if (forms & 1 << BF16)
-        for (int i = 0; i < k; i += 16) STORE(in->bf16 + row * k + i, to_bf16(LOAD(floats, x + i)));
+        for (long i = 0; i < k; i += 16) {
+            uint32_t lanes[8];
+            STORE(lanes, to_bf16(LOAD(floats, x + i)));
+            for (int j = 0; j < 8; j++) memcpy(in->pairs + start + ((i / 2 + j) * tall + lane) * 2, lanes + j, 4);
+        }
     if (!(forms & (1 << INT8 | 1 << INT4))) return;
-    long blocks = k / BLOCK;
-    for (long b = 0; b < blocks; b++) {
+    tall = in->tall_ints;
+    start = row / tall * tall * k, lane = row % tall;
+    for (long b = 0; b < k / BLOCK; b++) {
         floats low = LOAD(floats, x + b * BLOCK), high = LOAD(floats, x + b * BLOCK + 16);
         float most = max_of(larger(magnitude(low), magnitude(high)));
         float inverse = most > 0 ? 127.0f / most : 0.0f, scale = most / 127.0f;
+        /* 1.5 * 2^23 rounds to whole numbers, which then stand in the low bits. */
         ints a = (ints)(low * inverse + all(12582912.0f)) - 0x4b400000;
         ints c = (ints)(high * inverse + all(12582912.0f)) - 0x4b400000;
-        int8_t *q = in->q + row * k + b * BLOCK;
-        STORE(q, __builtin_convertvector(a, bytes));
-        STORE(q + 16, __builtin_convertvector(c, bytes));
-        ints both = a + c;
-        int32_t lanes[16], total = 0;
-        STORE(lanes, both);
+        int32_t lanes[16], fours[8], total = 0;
+        STORE(fours, __builtin_convertvector(a, bytes));
+        STORE(fours + 4, __builtin_convertvector(c, bytes));
+        for (int j = 0; j < 8; j++) memcpy(in->codes + start + ((b * 8 + j) * tall + lane) * 4, fours + j, 4);
+        STORE(lanes, a + c);
         for (int i = 0; i < 16; i++) total += lanes[i];
-        in->scale[row * blocks + b] = scale;
-        in->total[row * blocks + b] = total;
-        in->weighted[row * blocks + b] = scale * (float)total;
+        long place = start / BLOCK + b * tall + lane;
+        in->scale[place] = scale;
+        in->total[place] = total;
+        in->weighted[place] = scale * (float)total;
     }
 }
 
@@ -92,28 +105,28 @@ INLINE void emit(floats v, float *y, const float *bias, int count, int add) {
     }
 }
 
-INLINE void tile_f32(const int rows, const float *x, long k, const float *w, floats (*sum)[2]) {
-    for (long j = 0; j < k; j++, w += 32) {
+INLINE void tile_f32(const int rows, const float *x, int tall, long k, const float *w, floats (*sum)[2]) {
+    for (long j = 0; j < k; j++, w += 32, x += tall) {
         floats a = LOAD(floats, w), b = LOAD(floats, w + 16);
         __builtin_prefetch(w + 512);
         __builtin_prefetch(w + 528);
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
-            sum[i][0] += a * x[i * k + j];
-            sum[i][1] += b * x[i * k + j];
+            sum[i][0] += a * x[i];
+            sum[i][1] += b * x[i];
         }
     }
 }
 
-INLINE void tile_bf16(const int rows, const uint16_t *x, long k, const uint16_t *w, floats (*sum)[2]) {
-    for (long j = 0; j < k; j += 2, w += 64) {
+INLINE void tile_bf16(const int rows, const uint16_t *x, int tall, long k, const uint16_t *w, floats (*sum)[2]) {
+    for (long j = 0; j < k; j += 2, w += 64, x += 2 * tall) {
         ints a = LOAD(ints, w), b = LOAD(ints, w + 32);
         __builtin_prefetch(w + 1024);
         __builtin_prefetch(w + 1056);
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
-            sum[i][0] = dot_bf16(sum[i][0], a, x + i * k + j);
-            sum[i][1] = dot_bf16(sum[i][1], b, x + i * k + j);
+            sum[i][0] = dot_bf16(sum[i][0], a, x + 2 * i);
+            sum[i][1] = dot_bf16(sum[i][1], b, x + 2 * i);
         }
     }
 }
@@ -123,14 +136,15 @@ INLINE floats scales_at(const void *scales, long place, int half) {
 }
 
 INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row, const Matrix *m, long panel, floats *sum) {
-    const long blocks = m->k / BLOCK, groups = (blocks + m->group - 1) / m->group;
+    const long blocks = m->k / BLOCK, groups = (blocks + m->group - 1) / m->group, tall = in->tall_ints;
     const uint8_t *w = (const uint8_t *)m->codes + panel * m->k * 2 * bits;
-    const int8_t *x = in->q + row * m->k;
+    const int8_t *x = in->codes + row * m->k;
     const float *scale = in->scale + row * blocks, *weighted = in->weighted + row * blocks;
     const int32_t *total = in->total + row * blocks;
+    const int step = bits == 4 ? 8 : 4;
     floats s = all(0), offset = all(0);
     long left = 0, place = panel * groups * 16;
-    for (long b = 0; b < blocks; b++) {
+    for (long b = 0; b < blocks; b++, scale += tall, weighted += tall, total += tall) {
         if (!left) {
             s = scales_at(m->scales, place, m->half_scales);
             if (m->offsets) offset = scales_at(m->offsets, place, m->half_scales);
@@ -140,10 +154,9 @@ INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row
         left--;
         ints whole[TALL];
 #pragma GCC unroll 16
-        for (int i = 0; i < rows; i++) whole[i] = all_int(m->offsets ? 0 : -m->zero * total[i * blocks + b]);
-        const int step = bits == 4 ? 8 : 4;
+        for (int i = 0; i < rows; i++) whole[i] = all_int(m->offsets ? 0 : -m->zero * total[i]);
 #pragma GCC unroll 8
-        for (int j = 0; j < BLOCK; j += step, w += 64) {
+        for (int j = 0; j < BLOCK; j += step, w += 64, x += step * tall) {
             ints a = LOAD(ints, w), high = all_int(0);
             __builtin_prefetch(w + 2048);
             if (bits == 4) {
@@ -152,15 +165,14 @@ INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row
             }
 #pragma GCC unroll 16
             for (int i = 0; i < rows; i++) {
-                const int8_t *here = x + i * m->k + b * BLOCK + j;
-                whole[i] = dot_bytes(whole[i], a, here);
-                if (bits == 4) whole[i] = dot_bytes(whole[i], high, here + 4);
+                whole[i] = dot_bytes(whole[i], a, x + 4 * i);
+                if (bits == 4) whole[i] = dot_bytes(whole[i], high, x + 4 * tall + 4 * i);
             }
         }
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
-            sum[i] += __builtin_convertvector(whole[i], floats) * (s * scale[i * blocks + b]);
-            if (m->offsets) sum[i] += offset * weighted[i * blocks + b];
+            sum[i] += __builtin_convertvector(whole[i], floats) * (s * scale[i]);
+            if (m->offsets) sum[i] += offset * weighted[i];
         }
     }
 }
@@ -171,8 +183,8 @@ INLINE void tile(const int rows, const int kind, const Inputs *in, long row, con
     floats sum[TALL][2], one[TALL];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = one[i] = all(0);
-    if (kind == F32) tile_f32(rows, in->f32 + row * m->k, m->k, (const float *)m->codes + panel * m->k * 32, sum);
-    if (kind == BF16) tile_bf16(rows, in->bf16 + row * m->k, m->k, (const uint16_t *)m->codes + panel * m->k * 32, sum);
+    if (kind == F32) tile_f32(rows, in->columns + row * m->k, in->tall, m->k, (const float *)m->codes + panel * m->k * 32, sum);
+    if (kind == BF16) tile_bf16(rows, in->pairs + row * m->k, in->tall, m->k, (const uint16_t *)m->codes + panel * m->k * 32, sum);
     if (kind == INT8) tile_ints(rows, 8, in, row, m, panel, one);
     if (kind == INT4) tile_ints(rows, 4, in, row, m, panel, one);
     int left = m->n - (int)panel * width;
@@ -187,7 +199,7 @@ INLINE void tile(const int rows, const int kind, const Inputs *in, long row, con
 
 #define CASE(N) case N: tile(N, kind, in, row, m, panel, y, stride, add); break;
 INLINE void panel_of(const int kind, const Inputs *in, long rows, const Matrix *m, long panel, float *y, long stride, int add) {
-    const int tall = kind == F32 || kind == BF16 ? TALL : TALL_INTS;
+    const int tall = kind == F32 || kind == BF16 ? in->tall : in->tall_ints;
     for (long row = 0; row < rows; row += tall)
         switch (rows - row < tall ? rows - row : tall) {
             CASE(1) CASE(2)

@@ -73,7 +73,9 @@ class NativeRunner:
         self._adapters: dict[str, PackedAdapter] = {}
         with torch.inference_mode():
             self._model = self._pack()
-            self._pages = torch.zeros(blocks, self.bytes_per_block, dtype=torch.uint8)
+            self._pages = torch.empty(blocks, self.bytes_per_block, dtype=torch.uint8)
+            self._library.lw_advise(self._pages.data_ptr(), self._pages.numel())
+            self._pages.zero_()
         self._model.cache.pages = self._pages.data_ptr()
 
     @property

@@ -45,7 +45,20 @@ INLINE float max_of(floats v) {
 }
 
 /* bfloat16 is the upper half of a float; rounded to nearest, ties to even. */
-INLINE floats from_bf16(halves h) { return (floats)(__builtin_convertvector(h, words) << 16); }
+INLINE floats from_bf16(halves h) {
+#if defined(__AVX512F__)
+    return (floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)h), 16);
+#else
+    return (floats)(__builtin_convertvector(h, words) << 16);
+#endif
+}
+INLINE floats from_bytes(bytes b) {
+#if defined(__AVX512F__)
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32((__m128i)b));
+#else
+    return __builtin_convertvector(b, floats);
+#endif
+}
 INLINE halves to_bf16(floats v) {
     words bits = (words)v;
     bits += 0x7fff + ((bits >> 16) & 1);
