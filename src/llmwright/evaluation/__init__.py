@@ -1,5 +1,11 @@
-"""How good answers and rankings are: figures with intervals, and a record for each example."""
+"""How good answers and rankings are: figures with intervals, and a record for each example.
 
+What runs a model itself (long contexts) is imported when first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from llmwright.core import lazy_exports
 from llmwright.evaluation.answer_metrics import (
     exact_match,
     normalize_answer,
@@ -17,15 +23,30 @@ from llmwright.evaluation.retrieval_metrics import (
     reciprocal_rank,
 )
 
+if TYPE_CHECKING:
+    from llmwright.evaluation.context import ContextReport, ContextSettings, measure_context
+    from llmwright.evaluation.context_figures import draw_context
+
+_HOMES = {
+    "ContextReport": "context",
+    "ContextSettings": "context",
+    "draw_context": "context_figures",
+    "measure_context": "context",
+}
+
 __all__ = [
     "AnswerReport",
+    "ContextReport",
+    "ContextSettings",
     "Groundedness",
     "RetrievalReport",
+    "draw_context",
     "evaluate_answers",
     "evaluate_retrieval",
     "exact_match",
     "grade_answers",
     "groundedness",
+    "measure_context",
     "ndcg_at_k",
     "normalize_answer",
     "precision_at_k",
@@ -35,3 +56,6 @@ __all__ = [
     "strip_citations",
     "token_f1",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = lazy_exports(__name__, _HOMES)

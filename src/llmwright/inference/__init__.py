@@ -15,17 +15,33 @@ if TYPE_CHECKING:
     from llmwright.inference.decoding import logprob_of, next_token_distribution
     from llmwright.inference.engine import Engine, MemoryPlan, SoftPrompt, Stats, Token
     from llmwright.inference.likelihood import Perplexity, perplexity, token_logprobs
+    from llmwright.inference.longcontext import (
+        Found,
+        Needle,
+        PlacedLogprobs,
+        find_needles,
+        hide,
+        logprobs_at,
+        make_needles,
+    )
     from llmwright.inference.stopping import StopFilter
 
 _HOMES = {
     "Engine": "engine",
+    "Found": "longcontext",
     "MemoryPlan": "engine",
+    "Needle": "longcontext",
     "Perplexity": "likelihood",
+    "PlacedLogprobs": "longcontext",
     "SoftPrompt": "engine",
     "Stats": "engine",
     "StopFilter": "stopping",
     "Token": "engine",
+    "find_needles": "longcontext",
+    "hide": "longcontext",
     "logprob_of": "decoding",
+    "logprobs_at": "longcontext",
+    "make_needles": "longcontext",
     "next_token_distribution": "decoding",
     "perplexity": "likelihood",
     "token_logprobs": "likelihood",
@@ -33,13 +49,20 @@ _HOMES = {
 
 __all__ = [
     "Engine",
+    "Found",
     "MemoryPlan",
+    "Needle",
     "Perplexity",
+    "PlacedLogprobs",
     "SoftPrompt",
     "Stats",
     "StopFilter",
     "Token",
+    "find_needles",
+    "hide",
     "logprob_of",
+    "logprobs_at",
+    "make_needles",
     "next_token_distribution",
     "perplexity",
     "token_logprobs",

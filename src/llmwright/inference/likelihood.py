@@ -60,6 +60,8 @@ def token_logprobs(model: Model, token_ids: Sequence[int], last: int | None = No
     device = model.decoder.device
     ids = torch.tensor(token_ids, device=device)  # [time]
     cache = KVCache(model.config, model.decoder.dtype, capacity=len(token_ids), device=device)
+    # A rotary scaling may look at the length: of the whole text, whatever chunk is read.
+    lengths = torch.tensor([[len(token_ids)]], device=device)
     parts = [torch.empty(0)]
     start = 0 if last is None else max(0, len(token_ids) - 1 - last)
     for begin in range(0, len(token_ids) - 1, _CHUNK):
@@ -67,7 +69,9 @@ def token_logprobs(model: Model, token_ids: Sequence[int], last: int | None = No
         chunk = ids[begin:end].unsqueeze(0)  # [1, chunk]
         wanted = torch.arange(min(max(start, begin), end) - begin, end - begin, device=device)
         positions = cache.positions(end - begin)
-        logits = model.decoder(chunk, positions, cache, logits_at=wanted)[0]  # [wanted, vocab]
+        logits = model.decoder(chunk, positions, cache, logits_at=wanted, lengths=lengths)[
+            0
+        ]  # [wanted, vocab]
         parts.append(logprob_of(logits, ids[begin + 1 : end + 1][wanted]).cpu())
     return torch.cat(parts)
 

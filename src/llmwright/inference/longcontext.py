@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from llmwright.core import ContextLengthError, InputError
-from llmwright.inference.sampling import logprob_of
+from llmwright.inference.decoding import logprob_of
 from llmwright.modeling import Attention, KVCache, Model, causal_attention
 from llmwright.tokenization import Tokenizer
 
@@ -44,16 +44,6 @@ class PlacedLogprobs:
 
     places: tuple[int, ...]
     logprobs: tuple[float, ...]
-
-
-def spread_places(length: int, scored: int) -> list[int]:
-    """``scored`` places spread evenly over 1 .. length - 1; the first token has nothing before it.
-
-    >>> spread_places(9, 4)
-    [2, 4, 6, 8]
-    """
-    scored = min(scored, length - 1)
-    return [(number + 1) * (length - 1) // scored for number in range(scored)]
 
 
 @torch.inference_mode()

@@ -1,0 +1,364 @@
+"""How well a model uses contexts longer than it was trained on, for each rotary scaling.
+
+Perplexity at a length T is taken over the second half of T tokens of text, places T/2 to T, so
+every place has at least T/2 tokens before it; the places are the same for all methods, so
+differences between methods are paired. Keys of scalings that do not look at the length are the
+same in every pass, and one pass over the longest text gives all lengths at once; dynamic NTK
+takes a pass a length. Needles: see ``inference.longcontext``.
+
+Each pass is a record in ``context.jsonl``, and a run that was stopped goes on after the last one.
+With ``finetune_steps`` each method is also tuned by LoRA on text that is not measured, one text of
+``finetune_length`` tokens a step, and measured again. Perplexity over long texts mostly rewards
+what is near; only the needles say whether the far is read.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llmwright.core import (
+    ConfigurationError,
+    Example,
+    InputError,
+    Journal,
+    Message,
+    Score,
+    content_hash,
+    progress,
+)
+from llmwright.inference import find_needles, hide, logprobs_at, make_needles
+from llmwright.modeling import (
+    METHODS,
+    Model,
+    RopeScaling,
+    extend_context,
+    merge_adapter,
+    scaling_by_name,
+    trained_length,
+)
+from llmwright.statistics import mean_score, paired_bootstrap
+from llmwright.training import LoraSettings, train_lora
+
+Record = dict[str, Any]
+_CHAT_ROOM = 64  # tokens that a chat template may put around a tuning text
+_ADAPTER = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSettings:
+    """What to measure. ``lengths`` count tokens; ``factor`` is what the scalings are set to, by
+    default the longest length over the trained one. ``texts`` passages are scored at ``scored``
+    places for each length. ``needles`` are hidden in each of ``trials`` texts, 0 for none;
+    ``needle_lengths`` are the same as ``lengths`` by default."""
+
+    lengths: tuple[int, ...]
+    methods: tuple[str, ...] = METHODS
+    factor: float | None = None
+    texts: int = 1
+    scored: int = 512
+    needles: int = 5
+    trials: int = 1
+    needle_lengths: tuple[int, ...] | None = None
+    finetune_steps: int = 0
+    finetune_length: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.lengths or min((*self.lengths, *(self.needle_lengths or ()))) < 32:
+            raise ConfigurationError(
+                f"the lengths are {self.lengths}", where="lengths", fix="give 32 tokens or more"
+            )
+        for name in ("texts", "scored", "trials"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(
+                    f"{name} is {getattr(self, name)}", where="settings", fix="it must be 1 or more"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class ContextReport:
+    """The records of all passes, and what they come to."""
+
+    records: tuple[Record, ...]
+    trained: int
+    factor: float
+
+    def perplexity(self, method: str, length: int, *, tuned: bool = False) -> Score:
+        """Perplexity at ``length``, its interval over places; without a value where none was
+        measured."""
+        score = mean_score("perplexity", [-x for x in self.logprobs(method, length, tuned=tuned)])
+        if score.value is None or score.low is None or score.high is None:
+            return score
+        return replace(
+            score,
+            value=math.exp(score.value),
+            low=math.exp(score.low),
+            high=math.exp(score.high),
+        )
+
+    def gain(self, method: str, over: str, length: int) -> Score:
+        """Mean log-probability a token of ``method`` less that of ``over``, in nats, paired by
+        place."""
+        return paired_bootstrap(self.logprobs(over, length), self.logprobs(method, length))
+
+    def logprobs(self, method: str, length: int, *, tuned: bool = False) -> list[float]:
+        """Log-probabilities at the places from ``length / 2`` on, up to ``length``."""
+        return [
+            logprob
+            for place, logprob in self.curve(method, length, tuned=tuned)
+            if length // 2 <= place < length
+        ]
+
+    def curve(self, method: str, length: int, *, tuned: bool = False) -> list[tuple[int, float]]:
+        """(place, log-probability) below ``length``, of all texts."""
+        return [
+            pair
+            for record in self._of("perplexity", method, tuned)
+            if length in record["lengths"]
+            for pair in zip(record["places"], record["logprobs"], strict=True)
+            if pair[0] < length
+        ]
+
+    def found(
+        self, method: str, length: int, depth: float | None = None, *, tuned: bool = False
+    ) -> Score:
+        """Share of needles whose number was the likeliest of those in the text."""
+        return mean_score(
+            "found",
+            [
+                float(needle["rank"] == 1)
+                for record in self._of("needles", method, tuned)
+                if record["length"] == length
+                for needle in record["found"]
+                if depth is None or needle["depth"] == depth
+            ],
+        )
+
+    def written(self, method: str, length: int, *, tuned: bool = False) -> Score:
+        """Share of needles whose number was written out by greedy decoding."""
+        return mean_score(
+            "written",
+            [
+                float(needle["written"].strip() == needle["number"])
+                for record in self._of("needles", method, tuned)
+                if record["length"] == length
+                for needle in record["found"]
+            ],
+        )
+
+    def rows(self) -> list[Record]:
+        """A row for each method, tuned or not, and length, as tables and programs want it."""
+        keys = dict.fromkeys(
+            (record["method"], record["tuned"], length)
+            for record in self.records
+            for length in (record.get("lengths") or [record["length"]])
+        )
+        rows = []
+        for method, tuned, length in sorted(keys, key=lambda key: (key[1], key[2])):
+            perplexity = self.perplexity(method, length, tuned=tuned)
+            found = self.found(method, length, tuned=tuned)
+            written = self.written(method, length, tuned=tuned)
+            rows.append(
+                {
+                    "method": method,
+                    "tuned": tuned,
+                    "length": length,
+                    "factor": self.factor,
+                    "perplexity": perplexity.value,
+                    "low": perplexity.low,
+                    "high": perplexity.high,
+                    "places": perplexity.n,
+                    "found": found.value,
+                    "written": written.value,
+                    "needles": found.n,
+                }
+            )
+        return rows
+
+    def _of(self, kind: str, method: str, tuned: bool) -> Iterator[Record]:
+        for record in self.records:
+            if (record["kind"], record["method"], record["tuned"]) == (kind, method, tuned):
+                yield record
+
+
+def measure_context(
+    model: Model, text: str, settings: ContextSettings, folder: Path
+) -> ContextReport:
+    """Measure ``model`` on passages of ``text``, and write ``context.jsonl`` into ``folder``.
+
+    ``text`` must hold ``texts`` passages of the longest length, and what tuning reads behind
+    them. Raises ``InputError`` where it does not, ``ConfigurationError`` for an unknown method.
+    """
+    trained = trained_length(model.config)
+    needle_lengths = (
+        settings.lengths if settings.needle_lengths is None else settings.needle_lengths
+    )
+    if not settings.needles:
+        needle_lengths = ()
+    longest = max((*settings.lengths, *needle_lengths))
+    factor = settings.factor or max(1.0, longest / trained)
+    scalings = {name: scaling_by_name(name, factor, trained) for name in settings.methods}
+    hay = model.tokenizer.encode(text)
+    passages = max(settings.texts, settings.trials if needle_lengths else 0)
+    tuning_length = settings.finetune_length or longest
+    needed = passages * longest + settings.finetune_steps * tuning_length
+    if len(hay) < needed:
+        raise InputError(
+            f"the measurement reads {needed:,} tokens, and the texts hold {len(hay):,}",
+            where="texts",
+            fix="give more text, shorter lengths or fewer of them",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    identity = content_hash(
+        {"model": model.fingerprint, "dtype": str(model.dtype), "text": text, **asdict(settings)}
+    )
+    journal = Journal(folder / "context.jsonl", identity)
+    work = _passes(hay, settings, needle_lengths, longest, scalings)
+    layers = model.config.num_hidden_layers
+    tuning = hay[passages * longest : needed]
+    current: tuple[tuple[str, bool], Model] | None = None
+    with progress("long context", len(work) * layers, "layers") as advance:
+        for place, (name, tuned, measure) in enumerate(work):
+            if place in journal.done:
+                advance(layers)
+                continue
+            if current is None or current[0] != (name, tuned):
+                extended = extend_context(model, scalings[name], max(longest, trained))
+                if tuned:
+                    extended = _tuned(
+                        extended, tuning, settings, folder / f"tuned-{name}-{identity[:8]}"
+                    )
+                current = ((name, tuned), extended)
+            told = partial(_tell, advance, f"{name}, tuned" if tuned else name)
+            journal.add(place, {"method": name, "tuned": tuned, **measure(current[1], told)})
+    return ContextReport(tuple(journal.finish()), trained, factor)
+
+
+def _tell(advance: Callable[[int, str], None], note: str, layer: int) -> None:
+    advance(1, note)
+
+
+def _passes(
+    hay: Sequence[int],
+    settings: ContextSettings,
+    needle_lengths: Sequence[int],
+    longest: int,
+    scalings: Mapping[str, RopeScaling | None],
+) -> list[tuple[str, bool, _Perplexity | _Needles]]:
+    """All passes in their order: method, tuned or not, and what to do with that model."""
+    passes: list[tuple[str, bool, _Perplexity | _Needles]] = []
+    for tuned in (False, True) if settings.finetune_steps else (False,):
+        for name, scaling in scalings.items():
+            by_length = scaling is not None and scaling.depends_on_length
+            groups = [(n,) for n in settings.lengths] if by_length else [settings.lengths]
+            for number in range(settings.texts):
+                text = hay[number * longest :]
+                passes += [
+                    (name, tuned, _Perplexity(text[: max(group)], group, settings, number))
+                    for group in groups
+                ]
+            for trial in range(settings.trials):
+                text = hay[trial * longest :]
+                passes += [
+                    (name, tuned, _Needles(text, length, settings, trial))
+                    for length in needle_lengths
+                ]
+    return passes
+
+
+@dataclass(frozen=True, slots=True)
+class _Perplexity:
+    """A pass for perplexity at all ``lengths``, the longest of which is the tokens' own."""
+
+    ids: Sequence[int]
+    lengths: tuple[int, ...]
+    settings: ContextSettings
+    number: int
+
+    def __call__(self, model: Model, on_layer: Callable[[int], None]) -> Record:
+        every, scored = self.settings.lengths, self.settings.scored
+        places = set(_spread(1, min(every) // 2, scored))
+        for length in every:
+            places |= set(_spread(length // 2, length, scored))
+        places = {place for place in places if place < len(self.ids)}
+        result = logprobs_at(model, self.ids, sorted(places), on_layer)
+        return {
+            "kind": "perplexity",
+            "text": self.number,
+            "lengths": list(self.lengths),
+            "places": list(result.places),
+            "logprobs": list(result.logprobs),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Needles:
+    """A pass that asks for needles in ``length`` tokens."""
+
+    hay: Sequence[int]
+    length: int
+    settings: ContextSettings
+    trial: int
+
+    def __call__(self, model: Model, on_layer: Callable[[int], None]) -> Record:
+        count = self.settings.needles
+        depths = [n / max(1, count - 1) for n in range(count)]
+        # A trial's needles are the same for every method and length.
+        needles = make_needles(depths, self.settings.seed * 1_000_003 + self.trial)
+        text = hide(model.tokenizer, self.hay, needles, self.length)
+        found = find_needles(model, text, needles, on_layer)
+        return {
+            "kind": "needles",
+            "trial": self.trial,
+            "length": self.length,
+            "found": [
+                {
+                    **asdict(one.needle),
+                    "rank": one.rank,
+                    "choices": one.choices,
+                    "written": one.written,
+                }
+                for one in found
+            ],
+        }
+
+
+def _spread(begin: int, end: int, count: int) -> list[int]:
+    """``count`` places evenly from ``begin`` to before ``end``.
+
+    >>> _spread(4, 8, 2)
+    [4, 6]
+    """
+    count = min(count, end - begin)
+    return [begin + number * (end - begin) // count for number in range(count)]
+
+
+def _tuned(model: Model, ids: Sequence[int], settings: ContextSettings, folder: Path) -> Model:
+    """``model`` with a LoRA adapter trained on ``ids`` merged into weights of its own."""
+    steps = settings.finetune_steps
+    length = len(ids) // steps
+    decode = model.tokenizer.decode
+    examples = [
+        Example(
+            (
+                Message("user", "Write a page of the document."),
+                Message("assistant", decode(ids[n * length : (n + 1) * length - _CHAT_ROOM])),
+            ),
+            id=str(n),
+        )
+        for n in range(steps)
+    ]
+    lora = LoraSettings(
+        epochs=1, batch_size=1, max_length=length, recompute=True, seed=settings.seed
+    )
+    if not (folder / _ADAPTER).is_file():
+        train_lora(model, examples, lora, folder)
+    tuned = replace(model, decoder=copy.deepcopy(model.decoder))
+    merge_adapter(tuned.decoder, folder)
+    return tuned
