@@ -126,6 +126,7 @@ class EngineCore:
             running=len(self.scheduler.running),
             waiting=len(self.scheduler.waiting),
             preemptions=self.scheduler.preemptions,
+            draft_cost=0.0 if self._speculator is None else self._speculator.cost.of_draft(1),
             blocks=self.manager.blocks,
             blocks_free=self.manager.free,
             time_to_first_token=Times.over(tuple(first)),

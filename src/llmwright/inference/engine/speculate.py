@@ -47,19 +47,20 @@ class StepCost:
 
     def of_draft(self, sequences: int) -> float:
         """One more drafted token, in plain steps of a sequence when ``sequences`` answer."""
-        n = len(self._passes)
+        passes, drafts = list(self._passes), list(self._drafts)  # other threads may ask
+        n = len(passes)
         if n < _ENOUGH:
             return _SHARE
-        mean_x = sum(x for x, _ in self._passes) / n
-        mean_y = sum(y for _, y in self._passes) / n
-        spread = sum((x - mean_x) ** 2 for x, _ in self._passes)
+        mean_x = sum(x for x, _ in passes) / n
+        mean_y = sum(y for _, y in passes) / n
+        spread = sum((x - mean_x) ** 2 for x, _ in passes)
         each = _SHARE * mean_y / mean_x
         if spread:
-            each = sum((x - mean_x) * (y - mean_y) for x, y in self._passes) / spread
+            each = sum((x - mean_x) * (y - mean_y) for x, y in passes) / spread
             each = min(max(each, 0.02 * mean_y / mean_x), mean_y / mean_x)
         base = max(mean_y - each * mean_x, 0.0)
-        drafted = sum(tokens for tokens, _ in self._drafts)
-        drafting = sum(seconds for _, seconds in self._drafts) / max(drafted, 1)
+        drafted = sum(tokens for tokens, _ in drafts)
+        drafting = sum(seconds for _, seconds in drafts) / max(drafted, 1)
         return sequences * (each + drafting) / (base + each * sequences)
 
 

@@ -29,7 +29,8 @@ class Times:
 @dataclass(frozen=True, slots=True)
 class Stats:
     """A snapshot. ``cached_tokens`` of ``prompt_tokens`` were found in the prefix cache;
-    ``accepted_drafts`` of ``drafted_tokens`` stood the check of speculative decoding."""
+    ``accepted_drafts`` of ``drafted_tokens`` stood the check of speculative decoding, in which a
+    drafted token costs ``draft_cost`` steps of one stream."""
 
     running: int = 0
     waiting: int = 0
@@ -42,6 +43,7 @@ class Stats:
     cached_tokens: int = 0
     drafted_tokens: int = 0
     accepted_drafts: int = 0
+    draft_cost: float = 0.0
     blocks: int = 0
     blocks_free: int = 0
     time_to_first_token: Times = Times()
