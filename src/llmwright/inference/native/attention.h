@@ -129,7 +129,7 @@ static float soften(float *s, long length, long padded) {
     return 1.0f / sum_of(sum);
 }
 
-/* out[i] = sum over keys of weight[i] * value, 64 dimensions from ``d`` on at most. */
+/* out[i] = sum over keys of weight[i] * value, 16 * ``vectors`` dimensions from ``d`` on. */
 INLINE void mix(const int rows, const int vectors, const Cache *c, const int kind, int layer, int head, const int32_t *table, long length, int d, float *const *weight, const float *inverse, float *const *out) {
     floats sum[4][4];
     const long width = wide(c->head_dim), size = kv_bytes(kind);
@@ -174,9 +174,9 @@ INLINE void attend_as(const int kind, const Cache *c, int layer, int head, const
         const uint8_t *keys = cell(c, layer, head, table[t / c->block_size], t % c->block_size / 16);
         long after = t + 16 < length ? t + 16 : t;
         const uint8_t *next = cell(c, layer, head, table[after / c->block_size], after % c->block_size / 16);
-        for (int r = 0; r < rows; r += 8)
-            switch (rows - r < 8 ? rows - r : 8) {
-                SCORES(1) SCORES(2) SCORES(3) SCORES(4) SCORES(5) SCORES(6) SCORES(7) SCORES(8)
+        for (int r = 0, count; r < rows; r += count)
+            switch (count = rows - r >= 8 ? 8 : rows - r >= 4 ? 4 : rows - r) {
+                SCORES(1) SCORES(2) SCORES(3) SCORES(4) SCORES(8)
             }
     }
     for (int r = 0; r < rows; r++) inverse[r] = soften(weight[r], own[r], wide(length));
@@ -186,14 +186,12 @@ INLINE void attend_as(const int kind, const Cache *c, int layer, int head, const
             for (int r = 0; r < rows; r++)
                 for (long u = t; u < t + 16 && u < length; u++) weight[r][u] *= scales[16 + u - t];
         }
-    for (int d = 0; d < c->head_dim; d += 64)
-        for (int r = 0; r < rows; r += 4)
-            switch (wide(c->head_dim - d)) {
-                case 16: MIX_ROWS(1) break;
-                case 32: MIX_ROWS(2) break;
-                case 48: MIX_ROWS(3) break;
-                default: MIX_ROWS(4) break;
-            }
+    const int step = c->head_dim % 64 ? 16 : 64;
+    for (int d = 0; d < c->head_dim; d += step)
+        for (int r = 0; r < rows; r += 4) {
+            if (step == 64) MIX_ROWS(4)
+            else MIX_ROWS(1)
+        }
 }
 
 /* The query rows of one span and one key head: rotated queries from ``rows_at``, results to ``to``. */

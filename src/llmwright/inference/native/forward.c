@@ -199,7 +199,6 @@ static long lay_out(Pass *p, const Model *m, int threads, long tokens, long sequ
     if (fused < 2L * m->inner) fused = 2L * m->inner;
     p->mixed_stride = ceil32(heads);
     p->in.tall = tokens < TALL ? (int)tokens : TALL;
-    p->in.tall_ints = tokens < TALL_INTS ? (int)tokens : TALL_INTS;
     p->spare_size = (c->group * wide(longest) > SPARE ? c->group * wide(longest) : SPARE) + k;
     long at = 0;
 #define PART(field, count, type) p->field = (type *)(base + at); at += ((long)(count) * sizeof(type) + 63) / 64 * 64

@@ -41,20 +41,21 @@ typedef struct {
     int8_t *codes;
     float *scale, *weighted; /* of a block; weighted = scale * total */
     int32_t *total;          /* sum of the codes of a block */
-    int tall, tall_ints;     /* rows side by side in columns and pairs, in codes */
+    int tall;
 } Inputs;
 
+/* Rows whose sums stay in registers: 8 x 32 floats where there are 32 registers of 16. */
 #if defined(__AVX512F__)
-enum { TALL = 12, TALL_INTS = 8 };
+enum { TALL = 8 };
 #else
-enum { TALL = 3, TALL_INTS = 2 };
+enum { TALL = 3 };
 #endif
 
 /* A row of f32 into the forms asked for; perm puts the columns of all but float32 in another order. */
 static void encode(const Inputs *in, long row, int k, int forms, const int32_t *perm, float *spare) {
     const float *x = in->f32 + row * k;
-    int tall = in->tall;
-    long start = row / tall * tall * k, lane = row % tall;
+    const int tall = in->tall;
+    const long start = row / tall * tall * k, lane = row % tall;
     if (forms & 1 << F32)
         for (long i = 0; i < k; i++) in->columns[start + i * tall + lane] = x[i];
     if (perm && forms & ~(1 << F32)) {
@@ -68,8 +69,6 @@ static void encode(const Inputs *in, long row, int k, int forms, const int32_t *
             for (int j = 0; j < 8; j++) memcpy(in->pairs + start + ((i / 2 + j) * tall + lane) * 2, lanes + j, 4);
         }
     if (!(forms & (1 << INT8 | 1 << INT4))) return;
-    tall = in->tall_ints;
-    start = row / tall * tall * k, lane = row % tall;
     for (long b = 0; b < k / BLOCK; b++) {
         floats low = LOAD(floats, x + b * BLOCK), high = LOAD(floats, x + b * BLOCK + 16);
         float most = max_of(larger(magnitude(low), magnitude(high)));
@@ -110,7 +109,7 @@ INLINE void tile_f32(const int rows, const float *x, int tall, long k, const flo
         floats a = LOAD(floats, w), b = LOAD(floats, w + 16);
         __builtin_prefetch(w + 512);
         __builtin_prefetch(w + 528);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             sum[i][0] += a * x[i];
             sum[i][1] += b * x[i];
@@ -123,7 +122,7 @@ INLINE void tile_bf16(const int rows, const uint16_t *x, int tall, long k, const
         ints a = LOAD(ints, w), b = LOAD(ints, w + 32);
         __builtin_prefetch(w + 1024);
         __builtin_prefetch(w + 1056);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             sum[i][0] = dot_bf16(sum[i][0], a, x + 2 * i);
             sum[i][1] = dot_bf16(sum[i][1], b, x + 2 * i);
@@ -135,12 +134,12 @@ INLINE floats scales_at(const void *scales, long place, int half) {
     return half ? from_f16(LOAD(halves, (const uint16_t *)scales + place)) : LOAD(floats, (const float *)scales + place);
 }
 
-INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row, const Matrix *m, long panel, floats *sum) {
-    const long blocks = m->k / BLOCK, groups = (blocks + m->group - 1) / m->group, tall = in->tall_ints;
+INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row, int lane, const Matrix *m, long panel, floats *sum) {
+    const long blocks = m->k / BLOCK, groups = (blocks + m->group - 1) / m->group, tall = in->tall;
     const uint8_t *w = (const uint8_t *)m->codes + panel * m->k * 2 * bits;
-    const int8_t *x = in->codes + row * m->k;
-    const float *scale = in->scale + row * blocks, *weighted = in->weighted + row * blocks;
-    const int32_t *total = in->total + row * blocks;
+    const int8_t *x = in->codes + row * m->k + 4 * lane;
+    const float *scale = in->scale + row * blocks + lane, *weighted = in->weighted + row * blocks + lane;
+    const int32_t *total = in->total + row * blocks + lane;
     const int step = bits == 4 ? 8 : 4;
     floats s = all(0), offset = all(0);
     long left = 0, place = panel * groups * 16;
@@ -153,7 +152,7 @@ INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row
         }
         left--;
         ints whole[TALL];
-#pragma GCC unroll 16
+#pragma GCC unroll 8
         for (int i = 0; i < rows; i++) whole[i] = all_int(m->offsets ? 0 : -m->zero * total[i]);
 #pragma GCC unroll 8
         for (int j = 0; j < BLOCK; j += step, w += 64, x += step * tall) {
@@ -163,13 +162,13 @@ INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row
                 high = (ints)((words)a >> 4) & 0x0f0f0f0f;
                 a &= 0x0f0f0f0f;
             }
-#pragma GCC unroll 16
+#pragma GCC unroll 8
             for (int i = 0; i < rows; i++) {
                 whole[i] = dot_bytes(whole[i], a, x + 4 * i);
                 if (bits == 4) whole[i] = dot_bytes(whole[i], high, x + 4 * tall + 4 * i);
             }
         }
-#pragma GCC unroll 16
+#pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             sum[i] += __builtin_convertvector(whole[i], floats) * (s * scale[i]);
             if (m->offsets) sum[i] += offset * weighted[i];
@@ -177,55 +176,54 @@ INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row
     }
 }
 
-/* One panel times ``rows`` rows, the number known when compiling so that sums stay in registers. */
-INLINE void tile(const int rows, const int kind, const Inputs *in, long row, const Matrix *m, long panel, float *y, long stride, int add) {
+/* One panel times ``rows`` rows, from the ``lane``-th of those that lie side by side from ``row`` on;
+ * their number is known when compiling, so that the sums stay in registers. */
+INLINE void tile(const int rows, const int kind, const Inputs *in, long row, int lane, const Matrix *m, long panel, float *y, long stride, int add) {
     const int width = kind == F32 || kind == BF16 ? 32 : 16;
     floats sum[TALL][2], one[TALL];
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = one[i] = all(0);
-    if (kind == F32) tile_f32(rows, in->columns + row * m->k, in->tall, m->k, (const float *)m->codes + panel * m->k * 32, sum);
-    if (kind == BF16) tile_bf16(rows, in->pairs + row * m->k, in->tall, m->k, (const uint16_t *)m->codes + panel * m->k * 32, sum);
-    if (kind == INT8) tile_ints(rows, 8, in, row, m, panel, one);
-    if (kind == INT4) tile_ints(rows, 4, in, row, m, panel, one);
+    if (kind == F32) tile_f32(rows, in->columns + row * m->k + lane, in->tall, m->k, (const float *)m->codes + panel * m->k * 32, sum);
+    if (kind == BF16) tile_bf16(rows, in->pairs + row * m->k + 2 * lane, in->tall, m->k, (const uint16_t *)m->codes + panel * m->k * 32, sum);
+    if (kind == INT8) tile_ints(rows, 8, in, row, lane, m, panel, one);
+    if (kind == INT4) tile_ints(rows, 4, in, row, lane, m, panel, one);
     int left = m->n - (int)panel * width;
     const float *bias = m->bias ? m->bias + panel * width : NULL;
-    y += row * stride + m->column + panel * width;
-#pragma GCC unroll 16
+    y += (row + lane) * stride + m->column + panel * width;
+#pragma GCC unroll 8
     for (int i = 0; i < rows; i++, y += stride) {
         emit(width == 32 ? sum[i][0] : one[i], y, bias, left, add);
         if (width == 32 && left > 16) emit(sum[i][1], y + 16, bias ? bias + 16 : NULL, left - 16, add);
     }
 }
 
-#define CASE(N) case N: tile(N, kind, in, row, m, panel, y, stride, add); break;
 INLINE void panel_of(const int kind, const Inputs *in, long rows, const Matrix *m, long panel, float *y, long stride, int add) {
-    const int tall = kind == F32 || kind == BF16 ? in->tall : in->tall_ints;
-    for (long row = 0; row < rows; row += tall)
-        switch (rows - row < tall ? rows - row : tall) {
-            CASE(1) CASE(2)
+    for (long row = 0; row < rows; row += in->tall)
+        for (int lane = 0, left = rows - row < in->tall ? (int)(rows - row) : in->tall; left;) {
+            /* Few sizes are enough: 7 rows are 4 and 3. */
+            int count = left >= 8 && TALL >= 8 ? 8 : left >= 4 && TALL >= 4 ? 4 : left >= 3 ? 3 : left;
+            switch (count) {
+                case 1: tile(1, kind, in, row, lane, m, panel, y, stride, add); break;
+                case 2: tile(2, kind, in, row, lane, m, panel, y, stride, add); break;
+                case 3: tile(3, kind, in, row, lane, m, panel, y, stride, add); break;
 #if defined(__AVX512F__)
-            CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
-            default:
-                if (kind == F32 || kind == BF16)
-                    switch (rows - row < tall ? rows - row : tall) { CASE(9) CASE(10) CASE(11) CASE(12) }
-#else
-            CASE(3)
+                case 4: tile(4, kind, in, row, lane, m, panel, y, stride, add); break;
+                default: tile(8, kind, in, row, lane, m, panel, y, stride, add);
 #endif
+            }
+            lane += count;
+            left -= count;
         }
 }
 
-static __attribute__((noinline)) void panel_f32(const Inputs *in, long rows, const Matrix *m, long panel, float *y, long stride, int add) {
-    panel_of(F32, in, rows, m, panel, y, stride, add);
-}
-static __attribute__((noinline)) void panel_bf16(const Inputs *in, long rows, const Matrix *m, long panel, float *y, long stride, int add) {
-    panel_of(BF16, in, rows, m, panel, y, stride, add);
-}
-static __attribute__((noinline)) void panel_int8(const Inputs *in, long rows, const Matrix *m, long panel, float *y, long stride, int add) {
-    panel_of(INT8, in, rows, m, panel, y, stride, add);
-}
-static __attribute__((noinline)) void panel_int4(const Inputs *in, long rows, const Matrix *m, long panel, float *y, long stride, int add) {
-    panel_of(INT4, in, rows, m, panel, y, stride, add);
-}
+#define PANELS(NAME, KIND) \
+    static __attribute__((noinline)) void NAME(const Inputs *in, long rows, const Matrix *m, long panel, float *y, long stride, int add) { \
+        panel_of(KIND, in, rows, m, panel, y, stride, add); \
+    }
+PANELS(panel_f32, F32)
+PANELS(panel_bf16, BF16)
+PANELS(panel_int8, INT8)
+PANELS(panel_int4, INT4)
 
 /* The share of one thread in y [rows, stride] (+)= x W^T + bias; y's row 0 belongs to x's row 0. */
 static void product(Pool *pool, const Matrix *parts, int count, const Inputs *in, long rows, float *y, long stride, int add) {
