@@ -17,9 +17,9 @@ difference shows how far acceptances are from independent.
 
     python benchmarks/speculation.py [--data FOLDER] [--draft FOLDER] [--check]
 
-Quoting: passages of XQuAD to be repeated (from FOLDER/xquad; without it, from the guide). Elsewhere:
-stories and explanations. ``--check`` exits 1 where n-grams give less than 1.5 on quoting or less
-than 0.95 elsewhere.
+Quoting: passages of XQuAD to be repeated (from FOLDER/xquad; without it, from the guide).
+Elsewhere: stories and explanations. ``--check`` exits 1 where n-grams give less than 1.5 on quoting
+or less than 0.95 elsewhere.
 """
 
 from __future__ import annotations
@@ -146,14 +146,14 @@ def compare(
                 plain.append(a)
                 fast.append(b)
         seen = engine.stats()
-    a = recorder.acceptance or 0.0
+    a, cost = recorder.acceptance or 0.0, seen.draft_cost
     without_draft = seen.steps - len(lists) * (rounds + 1) - len(recorder.drafted)
     gained = sum(expected_tokens(a, k) for k in recorder.drafted) + without_draft
     spent = sum(1 + k * cost for k in recorder.drafted) + without_draft
     ratio = statistics.median(y / x for x, y in zip(plain, fast, strict=True))
     return (
         statistics.median(plain), statistics.median(fast), ratio, gained / max(spent, 1e-9),
-        recorder, seen.draft_cost,
+        recorder, cost,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmwright.inference.speculation.acceptance import verify, verify_greedy
     from llmwright.inference.speculation.cascades import (
         Cascade,
+        Confidence,
         cascade_generate,
         least_confidence,
         mean_confidence,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Ask": "proposer",
     "Cascade": "cascades",
+    "Confidence": "cascades",
     "Draft": "proposer",
     "DraftModelProposer": "draft",
     "LengthController": "controller",
@@ -74,6 +76,7 @@ __all__ = [
     "RULES",
     "Ask",
     "Cascade",
+    "Confidence",
     "Draft",
     "DraftModelProposer",
     "LengthController",
