@@ -94,7 +94,7 @@ def test_needles_lie_at_their_depths_behind_sentences(tiny):
 
 
 def test_too_little_hay(tiny):
-    with pytest.raises(InputError, match="there are 10"):
+    with pytest.raises(InputError, match="there are 10 tokens"):
         hide(tiny.tokenizer, [5] * 10, make_needles([0.5], 0), 500)
 
 

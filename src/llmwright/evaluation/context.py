@@ -32,7 +32,7 @@ from llmwright.core import (
     content_hash,
     progress,
 )
-from llmwright.inference import find_needles, hide, logprobs_at, make_needles
+from llmwright.inference import Needle, find_needles, hide, logprobs_at, make_needles
 from llmwright.modeling import (
     METHODS,
     Model,
@@ -214,6 +214,8 @@ def measure_context(
             where="texts",
             fix="give more text, shorter lengths or fewer of them",
         )
+    if needle_lengths:  # the shortest haystack is where the needles may not fit
+        _Needles(hay, min(needle_lengths), settings, 0).haystack(model)
     folder.mkdir(parents=True, exist_ok=True)
     identity = content_hash(
         {"model": model.fingerprint, "dtype": str(model.dtype), "text": text, **asdict(settings)}
@@ -306,12 +308,15 @@ class _Needles:
     settings: ContextSettings
     trial: int
 
-    def __call__(self, model: Model, on_layer: Callable[[int], None]) -> Record:
+    def haystack(self, model: Model) -> tuple[tuple[Needle, ...], list[int]]:
+        """The needles, the same for every method and length, and the text that hides them."""
         count = self.settings.needles
-        depths = [n / max(1, count - 1) for n in range(count)]
-        # A trial's needles are the same for every method and length.
+        depths = [number / max(1, count - 1) for number in range(count)]
         needles = make_needles(depths, self.settings.seed * 1_000_003 + self.trial)
-        text = hide(model.tokenizer, self.hay, needles, self.length)
+        return needles, hide(model.tokenizer, self.hay, needles, self.length)
+
+    def __call__(self, model: Model, on_layer: Callable[[int], None]) -> Record:
+        needles, text = self.haystack(model)
         found = find_needles(model, text, needles, on_layer)
         return {
             "kind": "needles",

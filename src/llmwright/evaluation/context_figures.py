@@ -86,7 +86,8 @@ def _perplexity(report: ContextReport) -> Figure | None:
     axes.axvline(report.trained, color="#9ca3af", linewidth=1, linestyle=":")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xticks(lengths, [f"{n:,}" for n in lengths])
+    ticks = [lengths[0] // 16, lengths[0] // 4, *lengths]
+    axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel(f"position in the text (trained on {report.trained:,}: dotted)")
@@ -132,7 +133,7 @@ def _needles(report: ContextReport) -> Figure | None:
             for depth in depths
         ]
         values = [[float("nan") if share is None else share for share in row] for row in shares]
-        axes.imshow(values, vmin=0, vmax=1, cmap="RdYlGn", aspect="auto", alpha=0.8)
+        axes.imshow(values, vmin=0, vmax=1.4, cmap="Blues", aspect="auto")
         for row, line in enumerate(shares):
             for column, share in enumerate(line):
                 if share is not None:

@@ -131,12 +131,12 @@ def hide(
     """
     sentences = [tokenizer.encode(needle.sentence) for needle in needles]
     room = length - _ROOM - sum(map(len, sentences))
-    if room < 1 or len(hay) < room:
+    if not 1 <= room <= len(hay):
         raise InputError(
-            f"a haystack of {length} tokens with {len(needles)} needles needs {room} tokens of "
-            f"text, and there are {len(hay)}",
+            f"{len(needles)} needles, a question and text do not make {length} tokens: there are "
+            f"{len(hay)} tokens of text",
             where="texts",
-            fix="give more text or ask for a shorter context",
+            fix="give more text or fewer needles, or ask for another length",
         )
     hay = hay[:room]
     ends = [0, *(n for n in range(1, room) if tokenizer.decode([hay[n - 1]]).endswith(".")), room]
