@@ -55,6 +55,18 @@ def test_an_answer_is_cited_and_carries_its_sources() -> None:
     assert model.calls == [tuple(cited_messages("What is rank?", [BITS, RANK]))]
 
 
+def test_every_one_of_several_answers_is_cited() -> None:
+    replies = iter(["LoRA rank is the width of its matrices. [9]", "Four bits store a weight."] * 2)
+    answerer = CitedAnswerer(ScriptedModel(lambda messages: next(replies)), finds(BITS, RANK))
+    params = SamplingParams(n=2, temperature=1.0)
+    whole = asyncio.run(answerer.complete(QUESTION, params))
+    assert whole.text == "LoRA rank is the width of its matrices [2]."
+    (other,) = whole.alternatives
+    assert other.text == "Four bits store a weight [1]."
+    assert other.sources == whole.sources
+    assert asyncio.run(pieces(answerer, QUESTION, params))[-1].completion == whole
+
+
 @given(
     text=st.lists(
         st.sampled_from(["LoRA ", "rank ", "width", ". ", "[1]", " [7]", "\n", "It"]), max_size=25

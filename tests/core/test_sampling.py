@@ -45,7 +45,7 @@ from llmwright.core import ConfigurationError, SamplingParams
         ({"num_beams": 4, "diversity_penalty": 0.5}, "only together"),
         ({"penalty_alpha": 0.6}, "top_k"),
         ({"penalty_alpha": 0.6, "top_k": 4, "temperature": 1.0}, "without drawing"),
-        ({"n": 2}, "all be the same"),
+        ({"n": 2}, "n is 2 at temperature 0"),
         ({"regex": "a", "min_tokens": 2}, "min_tokens"),
         ({"regex": "a", "ignore_eos": True}, "ignore_eos"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from llmwright.core import (
     InputError,
     Message,
     SamplingParams,
+    TokenLogprob,
     UpstreamError,
 )
 from llmwright.gateway import create_app
@@ -212,6 +214,104 @@ def test_parameters_asked_for_reach_the_model(client: Any, recording: Recording)
     ) == SamplingParams(4, 1.0, 2, 0.9, ("a", "b"), 3)
 
 
+SCHEMA = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "null"}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "params"),
+    [
+        ({"logit_bias": {"7": -2, "3": 1.5}}, {"logit_bias": {3: 1.5, 7: -2.0}}),
+        ({"presence_penalty": 0.5, "frequency_penalty": -1}, {"presence_penalty": 0.5, "frequency_penalty": -1.0}),
+        ({"n": 2, "temperature": 1, "seed": 4}, {"n": 2, "temperature": 1.0, "seed": 4}),
+        ({"logprobs": True}, {"logprobs": 0}),
+        ({"logprobs": True, "top_logprobs": 4}, {"logprobs": 4}),
+        ({"response_format": {"type": "json_object"}}, {"json_schema": '{"type": "object"}'}),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}}, {"json_schema": json.dumps(SCHEMA)}),
+        ({"extra_body": {"guided_json": SCHEMA, "structured_outputs": {"json": json.dumps(SCHEMA)}}}, {"json_schema": json.dumps(SCHEMA)}),
+        ({"extra_body": {"guided_regex": "a+", "regex": "a+"}}, {"regex": "a+"}),
+        ({"extra_body": {"structured_outputs": {"grammar": "start: /a/"}}}, {"grammar": "start: /a/"}),
+        ({"extra_body": {"min_p": 0.1, "typical_p": 0.9, "repetition_penalty": 1.2, "min_tokens": 2, "stop_token_ids": [5], "ignore_eos": True}},
+         {"min_p": 0.1, "typical_p": 0.9, "repetition_penalty": 1.2, "min_tokens": 2, "stop_token_ids": (5,), "ignore_eos": True}),
+        ({"n": 3, "extra_body": {"use_beam_search": True, "length_penalty": 0.5}}, {"n": 3, "num_beams": 3, "length_penalty": 0.5}),
+        ({"extra_body": {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5, "early_stopping": "never"}},
+         {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5, "early_stopping": "never"}),
+        ({"extra_body": {"penalty_alpha": 0.6, "top_k": 4}}, {"penalty_alpha": 0.6, "top_k": 4}),
+        ({"temperature": 1, "extra_body": {"best_of": 3}}, {"temperature": 1.0, "best_of": 3}),
+    ],
+)  # fmt: skip
+def test_every_way_of_decoding_can_be_asked_for(
+    client: Any, recording: Recording, given: dict[str, Any], params: dict[str, Any]
+) -> None:
+    client.chat.completions.create(model="org/echo", messages=ASK, **given)
+    assert recording.seen == SamplingParams(**params)
+
+
+def test_several_answers_are_several_choices_whole_and_streamed(start: Start) -> None:
+    spoken = iter(["one two", "three four five", "six", "one two", "three four five", "six"])
+    server = start(create_app({"m": ScriptedModel(lambda messages: next(spoken))}))
+    asked: dict[str, Any] = {
+        "model": "m",
+        "messages": ASK,
+        "n": 3,
+        "temperature": 1,
+        "max_tokens": 2,
+    }
+    with openai.OpenAI(base_url=server.api, api_key="x", max_retries=0) as client:
+        whole = client.chat.completions.create(**asked)
+        texts: dict[int, str] = {}
+        reasons: dict[int, str] = {}
+        chunks = client.chat.completions.create(
+            **asked, stream=True, stream_options={"include_usage": True}
+        )
+        for chunk in chunks:
+            for choice in chunk.choices:
+                texts[choice.index] = texts.get(choice.index, "") + (choice.delta.content or "")
+                if choice.finish_reason:
+                    reasons[choice.index] = choice.finish_reason
+    assert [choice.index for choice in whole.choices] == [0, 1, 2]
+    assert [choice.message.content for choice in whole.choices] == ["one two", "three four ", "six"]
+    assert [choice.finish_reason for choice in whole.choices] == ["stop", "length", "stop"]
+    assert texts == {i: choice.message.content for i, choice in enumerate(whole.choices)}
+    assert reasons == {i: choice.finish_reason for i, choice in enumerate(whole.choices)}
+    assert chunk.usage == whole.usage
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 5
+
+
+def test_log_probabilities_come_in_openai_s_shape_whole_and_streamed(start: Start) -> None:
+    class Told(ScriptedModel):
+        """One character in two tokens, and alternatives one of which cannot be."""
+
+        async def stream(self, messages, params=None):  # type: ignore[no-untyped-def]
+            top = (TokenLogprob("x", -0.25, b"x"), TokenLogprob("z", -math.inf, b"z"))
+            tokens = (
+                TokenLogprob("\ufffd", -0.5, b"\xc3", top),
+                TokenLogprob("\ufffd", -1.5, b"\xbc"),
+                TokenLogprob("!", 0.0, b"!"),
+            )
+            yield Delta("", top_logprobs=tokens[:1])
+            yield Delta("ü", top_logprobs=tokens[1:2])
+            yield Delta("!", Completion("ü!", top_logprobs=tokens))
+
+    server = start(create_app({"m": Told(lambda messages: "")}))
+    asked: dict[str, Any] = {"model": "m", "messages": ASK, "logprobs": True, "top_logprobs": 2}
+    with openai.OpenAI(base_url=server.api, api_key="x", max_retries=0) as client:
+        whole = client.chat.completions.create(**asked).choices[0]
+        streamed, text = [], ""
+        for chunk in client.chat.completions.create(**asked, stream=True):
+            text += chunk.choices[0].delta.content or ""
+            told = chunk.choices[0].logprobs
+            streamed += (told.content or []) if told else []
+    assert whole.logprobs is not None
+    content = whole.logprobs.content or []
+    assert text == whole.message.content == "ü!"
+    assert streamed == content
+    assert [(t.token, t.logprob, t.bytes) for t in content] == [
+        ("\ufffd", -0.5, [0xC3]), ("\ufffd", -1.5, [0xBC]), ("!", 0.0, [33]),
+    ]  # fmt: skip
+    assert [(t.token, t.logprob) for t in content[0].top_logprobs] == [("x", -0.25), ("z", -9999.0)]
+
+
 def test_where_one_model_is_served_it_need_not_be_named(start: Start, server: Any) -> None:
     body = json.dumps({"messages": ASK})
     refused = post(server, body).json()["error"]
@@ -300,10 +400,21 @@ def test_an_unknown_model_is_named(client: Any) -> None:
         ({"stop": ""}, "stop[0]"),
         ({"n": 2}, "n"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"logprobs": True}, "logprobs"),
-        ({"logit_bias": {"5": 1}}, "logit_bias"),
-        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"n": 3, "temperature": 1, "extra_body": {"best_of": 2}}, "best_of"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"response_format": {"type": "json_object"}, "extra_body": {"regex": "a"}}, "response_format"),
+        ({"extra_body": {"guided_json": "{"}}, "guided_json"),
+        ({"extra_body": {"structured_outputs": {"choice": ["a"]}}}, "structured_outputs"),
+        ({"extra_body": {"guided_choice": ["a"]}}, "guided_choice"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logit_bias": {"x": 1}}, "logit_bias.x.[key]"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5"),
+        ({"presence_penalty": 2.5}, "presence_penalty"),
+        ({"extra_body": {"use_beam_search": True}}, "use_beam_search"),
+        ({"temperature": 1, "extra_body": {"num_beams": 4}}, "num_beams"),
+        ({"extra_body": {"penalty_alpha": 0.6}}, None),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
     ],
 )  # fmt: skip
@@ -311,7 +422,7 @@ def test_a_wrong_request_names_its_field(client: Any, given: dict[str, Any], par
     with pytest.raises(openai.BadRequestError) as error:
         client.chat.completions.create(**{"model": "cited", "messages": ASK, **given})
     assert error.value.param == param
-    assert param.split(".")[-1].split("[")[0] in error.value.message
+    assert (param or "top_k").split("[")[0].rstrip(".") in error.value.message
 
 
 @pytest.mark.parametrize(

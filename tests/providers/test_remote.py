@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from llmwright.core import ChatModel, ConfigurationError, Message, SamplingParams, UpstreamError
 from llmwright.providers import RemoteModel
+from llmwright.providers.wire import sampling_body
 
 KEY = "sk-very-secret-0123456789"
 QUESTION = [Message("system", "be brief"), Message("user", "hello")]
@@ -230,6 +231,24 @@ def test_what_is_sent(ask, upstream):
     ask("good", key=None)
     assert "authorization" not in upstream.headers[-1]
     assert set(upstream.bodies[-1]) == {"model", "messages", "max_tokens", "temperature"}
+
+
+def test_beams_are_asked_for_as_vllm_has_them(ask, upstream):
+    ask("good", params=SamplingParams(num_beams=4, n=2))
+    sent = upstream.bodies[-1]
+    assert (sent["n"], sent["num_beams"], sent["use_beam_search"]) == (4, 4, True)
+
+
+def test_what_openai_does_not_offer_is_refused_before_anything_is_sent():
+    model = RemoteModel("https://api.openai.com/v1", "m", KEY)
+    with pytest.raises(ConfigurationError, match=r"offers no min_p, regex"):
+        asyncio.run(model.complete(QUESTION, SamplingParams(min_p=0.1, regex="a")))
+    fine = SamplingParams(temperature=1.0, n=2, logprobs=2, json_schema="{}", logit_bias={1: 1})
+    body = sampling_body(fine, of_openai=True)
+    assert set(body) == {
+        "max_completion_tokens", "temperature", "n", "logprobs", "top_logprobs",
+        "response_format", "logit_bias",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -42,6 +42,21 @@ def test_max_tokens_and_stop_are_obeyed():
     assert (cut.text, cut.finish_reason) == ("one t", "stop")
 
 
+def test_several_answers_and_log_probabilities():
+    replies = iter(["one two", "three", "four"] * 2)
+    model = ScriptedModel(lambda messages: next(replies))
+    params = SamplingParams(n=3, temperature=1.0, logprobs=1)
+    whole = asyncio.run(model.complete(QUESTION, params))
+    assert [a.text for a in (whole, *whole.alternatives)] == ["one two", "three", "four"]
+    assert whole.usage.completion_tokens == 4
+    assert [(t.text, t.logprob, t.top[0].text) for t in whole.top_logprobs] == [
+        ("one ", 0.0, "one "), ("two", 0.0, "two"),
+    ]  # fmt: skip
+    deltas = asyncio.run(drain(model, params))
+    assert deltas[-1].completion == whole
+    assert tuple(t for d in deltas for t in d.top_logprobs) == whole.top_logprobs
+
+
 def test_streams_interleave():
     async def both():
         order = []

@@ -111,6 +111,30 @@ def test_what_the_model_gives_away_is_redacted_or_blocked() -> None:
     assert inner.running == 0
 
 
+def test_every_one_of_several_answers_is_judged() -> None:
+    replies = iter(["Fine.", f"Write to {ANNA}.", "Also fine."] * 4)
+    inner = ScriptedModel(lambda m: next(replies))
+    params = SamplingParams(n=3, temperature=1.0, logprobs=1)
+    asked = [Message("user", "Whom?")]
+    for policy, second in ((Policy(), "Write to [EMAIL]."), (Policy(pii_output="block"), None)):
+        guarded = GuardedModel(inner, policy)
+        whole = asyncio.run(guarded.complete(asked, params))
+
+        async def last(model: ChatModel = guarded) -> Completion | None:
+            return [delta async for delta in model.stream(asked, params)][-1].completion
+
+        assert asyncio.run(last()) == whole
+        texts = [answer.text for answer in (whole, *whole.alternatives)]
+        assert (texts[0], texts[2]) == ("Fine.", "Also fine.")
+        assert ANNA not in repr(whole)
+        if second is None:
+            assert whole.alternatives[0].finish_reason == "content_filter"
+        else:
+            assert "Write to" in texts[1]
+        assert whole.alternatives[0].top_logprobs == ()
+        assert whole.top_logprobs
+
+
 def test_what_the_user_gave_himself_may_be_said_in_the_clear() -> None:
     inner = ScriptedModel(lambda m: f"You are {ANNA}.")
     for policy in (Policy(pii_input="off"), Policy(pii_input="flag", pii_output="block"), Policy()):

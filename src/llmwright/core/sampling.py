@@ -172,7 +172,8 @@ class SamplingParams:
         )
         yield (
             several and not beams and self.temperature == 0,
-            f"{self.sequences} greedy answers would all be the same",
+            f"{'n' if self.n > 1 else 'best_of'} is {self.sequences} at temperature 0, where all "
+            "answers would be the same",
             "set a temperature above 0, or num_beams",
         )
         yield (

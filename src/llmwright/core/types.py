@@ -114,7 +114,7 @@ class Completion:
     """A finished answer.
 
     ``token_ids`` and ``logprobs`` (natural logarithm, under the model's own distribution before
-    temperature and filters) run in step and are empty where the model does not tell;
+    temperature and filters) are in step, and each is empty where the model does not tell it;
     ``sources`` holds the passages that ``[1]``, ``[2]``, ... in the text refer to.
     ``top_logprobs`` is filled where ``SamplingParams.logprobs`` asks: one record for each token
     of the answer except one that only ended it. ``alternatives`` holds the other answers where

@@ -8,16 +8,23 @@ task groups that must be left by the task that entered them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llmwright.core import Completion, Delta, UpstreamError, closing
+from llmwright.core import (
+    Completion,
+    Delta,
+    FinishReason,
+    TokenLogprob,
+    UpstreamError,
+    closing,
+)
 from llmwright.gateway.errors import error_of
 from llmwright.gateway.hangup import ClientGoneError, Shutdown, while_connected
-from llmwright.gateway.wire import DONE, event, source_bodies, usage_body
+from llmwright.gateway.wire import DONE, event, logprobs_body, source_bodies, usage_body
 
 
 class EventStream(Response):
@@ -84,31 +91,47 @@ class EventStream(Response):
     async def _events(self) -> AsyncIterator[bytes]:
         role: dict[str, str] = {"role": "assistant"}
         completion: Completion | None = None
+        told = 0  # tokens whose log-probabilities were sent
         async with closing(self._deltas) as deltas:
             async for delta in deltas:
                 completion = delta.completion
-                if delta.text:
-                    yield self._chunk({**role, "content": delta.text})
+                if delta.text or delta.top_logprobs:
+                    told += len(delta.top_logprobs)
+                    yield self._chunk({**role, "content": delta.text}, tokens=delta.top_logprobs)
                     role = {}
         if completion is None:
             raise UpstreamError("the answer broke off", where=self._frame["model"])
-        if role:  # an empty answer is an answer too
-            yield self._chunk({**role, "content": ""})
-        yield self._chunk({}, completion)
+        untold = completion.top_logprobs[told:]
+        if role or untold:  # an empty answer is an answer too
+            yield self._chunk({**role, "content": ""}, tokens=untold)
+        # Of several answers the first is streamed; the others follow whole.
+        for index, other in enumerate(completion.alternatives, start=1):
+            whole = {"role": "assistant", "content": other.text}
+            yield self._chunk(whole, index=index, tokens=other.top_logprobs)
+            yield self._chunk({}, index=index, finish_reason=other.finish_reason)
+        yield self._chunk({}, finish_reason=completion.finish_reason, ended=completion)
         if self._include_usage:
             yield event({**self._frame, "choices": [], "usage": usage_body(completion.usage)})
         yield DONE
 
-    def _chunk(self, delta: dict[str, str], completion: Completion | None = None) -> bytes:
+    def _chunk(
+        self,
+        delta: dict[str, str],
+        *,
+        index: int = 0,
+        tokens: Sequence[TokenLogprob] = (),
+        finish_reason: FinishReason | None = None,
+        ended: Completion | None = None,
+    ) -> bytes:
         choice = {
-            "index": 0,
+            "index": index,
             "delta": delta,
-            "logprobs": None,
-            "finish_reason": completion.finish_reason if completion else None,
+            "logprobs": logprobs_body(tokens),
+            "finish_reason": finish_reason,
         }
         body: dict[str, Any] = {**self._frame, "choices": [choice]}
         if self._include_usage:
             body["usage"] = None
-        if completion is not None:
-            body["sources"] = source_bodies(completion)
+        if ended is not None:
+            body["sources"] = source_bodies(ended)
         return event(body)

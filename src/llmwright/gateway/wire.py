@@ -4,53 +4,41 @@ Types are checked strictly and errors name the field (``messages[0].content``). 
 listed here, those that would change the answer are refused unless set to do nothing; the others
 (``user``, ``metadata``, ``store``, ...) are passed over, as OpenAI does with its own.
 
-Extensions: ``top_k`` in the request; ``sources`` in the answer and in the last chunk of a stream,
-one object for each passage the model was given, ``cited`` where ``[number]`` stands in the text.
+Extensions: the sampling fields that OpenAI lacks (``sampling.py``); ``sources`` in the answer and
+in the last chunk of a stream, one object for each passage the model was given, ``cited`` where
+``[number]`` stands in the text.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from llmwright.answering import cited_numbers
-from llmwright.core import Completion, Message, SamplingParams, Usage
+from llmwright.core import Completion, Message, TokenLogprob, Usage
 from llmwright.gateway.errors import ApiError
+from llmwright.gateway.sampling import STRICT, SamplingRequest
 
 # Fields that change what is answered, with the values by which they don't.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
-    "frequency_penalty": (0,),
     "function_call": ("none", "auto"),
     "functions": ([],),
     "guided_choice": (),
-    "guided_grammar": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "min_p": (0,),
     "modalities": (["text"],),
-    "n": (1,),
-    "presence_penalty": (0,),
-    "repetition_penalty": (1,),
-    "response_format": ({"type": "text"},),
-    "structured_outputs": (),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
-    "top_logprobs": (0,),
     "web_search_options": (),
 }
-
-_STRICT = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
 
 
 class ChatMessage(BaseModel):
     """One turn; its content a string or a list of text parts."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str
@@ -72,32 +60,18 @@ class ChatMessage(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    model_config = _STRICT
+    model_config = STRICT
 
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(SamplingRequest):
     """The body of ``POST /v1/chat/completions``."""
-
-    model_config = _STRICT
 
     model: str | None = None
     messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=0)
-    seed: int | None = None
-    stop: list[Annotated[str, Field(min_length=1)]] | None = Field(None, max_length=16)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-
-    @field_validator("stop", mode="before")
-    @classmethod
-    def _listed(cls, stop: Any) -> Any:
-        return [stop] if isinstance(stop, str) else stop
 
     def check(self) -> None:
         """Refuse what is asked for and not done here. Raises `ApiError`."""
@@ -112,13 +86,6 @@ class ChatRequest(BaseModel):
                 raise _unsupported(where, "leave it out")
         if self.stream_options is not None and not self.stream:
             raise ApiError(400, "'stream_options' needs 'stream': true.", param="stream_options")
-        limits = {self.max_tokens, self.max_completion_tokens} - {None}
-        if len(limits) > 1:
-            raise ApiError(
-                400,
-                "'max_tokens' and 'max_completion_tokens' contradict each other; give one.",
-                param="max_tokens",
-            )
 
     def conversation(self) -> list[Message]:
         """The messages in our own words; OpenAI's newer name for system is ``developer``."""
@@ -127,26 +94,12 @@ class ChatRequest(BaseModel):
             for turn in self.messages
         ]
 
-    def sampling(self) -> SamplingParams | None:
-        """The parameters asked for; None where none is, which leaves all to the model."""
-        limit = self.max_completion_tokens if self.max_tokens is None else self.max_tokens
-        given: dict[str, Any] = {
-            "max_tokens": limit,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "top_k": self.top_k,
-            "seed": self.seed,
-            "stop": None if self.stop is None else tuple(self.stop),
-        }
-        given = {name: value for name, value in given.items() if value is not None}
-        return SamplingParams(**given) if given else None
-
 
 class EmbeddingRequest(BaseModel):
     """The body of ``POST /v1/embeddings``. ``input_type`` is an extension, named as Cohere and
     NVIDIA name it, for models that embed questions and passages differently."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     model: str
     input: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1, max_length=2048)
@@ -226,7 +179,7 @@ def source_bodies(completion: Completion) -> list[dict[str, Any]]:
 def completion_body(
     answer_id: str, created: int, model: str, completion: Completion
 ) -> dict[str, Any]:
-    """A whole answer."""
+    """A whole answer, one choice for each that was asked for."""
     return {
         "id": answer_id,
         "object": "chat.completion",
@@ -234,15 +187,33 @@ def completion_body(
         "model": model,
         "choices": [
             {
-                "index": 0,
-                "message": {"role": "assistant", "content": completion.text, "refusal": None},
-                "logprobs": None,
-                "finish_reason": completion.finish_reason,
+                "index": index,
+                "message": {"role": "assistant", "content": answer.text, "refusal": None},
+                "logprobs": logprobs_body(answer.top_logprobs),
+                "finish_reason": answer.finish_reason,
             }
+            for index, answer in enumerate((completion, *completion.alternatives))
         ],
         "usage": usage_body(completion.usage),
         "sources": source_bodies(completion),
     }
+
+
+def logprobs_body(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+    """Tokens with their log-probabilities; null where none are told."""
+    if not tokens:
+        return None
+    content = [
+        {**_token_body(token), "top_logprobs": [_token_body(other) for other in token.top]}
+        for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token_body(token: TokenLogprob) -> dict[str, Any]:
+    # Minus infinity is no JSON; OpenAI writes -9999 for what cannot be.
+    logprob = max(token.logprob, -9999.0)
+    return {"token": token.text, "logprob": logprob, "bytes": list(token.raw)}
 
 
 def event(body: dict[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -22,12 +23,21 @@ from llmwright.core import (
     FinishReason,
     Message,
     SamplingParams,
+    TokenLogprob,
     UpstreamError,
     Usage,
     error_message,
 )
 from llmwright.providers.sse import event_data
-from llmwright.providers.wire import content_of, finish_reason, first_choice, usage_of
+from llmwright.providers.wire import (
+    choices_of,
+    content_of,
+    finish_reason,
+    index_of,
+    logprobs_of,
+    sampling_body,
+    usage_of,
+)
 
 
 class RemoteModel:
@@ -67,39 +77,43 @@ class RemoteModel:
         """The whole answer. Raises ``UpstreamError``."""
         async with self._answered(self._body(messages, params, stream=False)) as response:
             payload = self._parse(response.content.decode("utf-8", errors="replace"))
-        choice = first_choice(payload)
-        if not isinstance(choice.get("message"), dict):
+        choices = choices_of(payload)
+        if not choices or not isinstance(choices[0].get("message"), dict):
             raise self._endpoint.error("the answer holds no choices[0].message")
-        return Completion(content_of(choice["message"]), finish_reason(choice), usage_of(payload))
+        first, *others = (
+            _completion(content_of(c.get("message")), finish_reason(c), logprobs_of(c))
+            for c in choices[: params.n if params else 1]
+        )
+        return replace(first, usage=usage_of(payload), alternatives=tuple(others))
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None
     ) -> AsyncGenerator[Delta, None]:
         """The answer in pieces. Raises ``UpstreamError``, also when the stream breaks off."""
-        texts: list[str] = []
-        usage = Usage()
-        reason: FinishReason | None = None
+        answers = [_Answer() for _ in range(params.n if params else 1)]
+        first, usage = answers[0], Usage()
         async with self._answered(self._body(messages, params, stream=True)) as response:
             try:
                 async for data in event_data(response.aiter_raw()):
                     if data.strip() == "[DONE]":
-                        reason = reason or "stop"
+                        first.reason = first.reason or "stop"
                         break
                     payload = self._parse(data)
                     if payload.get("usage"):
                         usage = usage_of(payload)
-                    choice = first_choice(payload)
-                    if text := content_of(choice.get("delta")):
-                        texts.append(text)
-                        yield Delta(text)
-                    if choice.get("finish_reason"):
-                        reason = finish_reason(choice)
+                    for choice in choices_of(payload):
+                        if index_of(choice) >= len(answers):
+                            continue
+                        text, tokens = answers[index_of(choice)].add(choice)
+                        if index_of(choice) == 0 and (text or tokens):
+                            yield Delta(text, top_logprobs=tokens)
             except httpx.HTTPError as error:
-                if reason is None:  # else only the end mark or the usage was lost
-                    raise self._broken(texts, self._endpoint.in_words(error)) from error
-        if reason is None:
-            raise self._broken(texts, "it ended without a finish_reason")
-        yield Delta("", Completion("".join(texts), reason, usage))
+                if first.reason is None:  # else only the end mark or the usage was lost
+                    raise self._broken(first.texts, self._endpoint.in_words(error)) from error
+        if first.reason is None:
+            raise self._broken(first.texts, "it ended without a finish_reason")
+        others = tuple(answer.completion() for answer in answers[1:] if answer.begun)
+        yield Delta("", replace(first.completion(), usage=usage, alternatives=others))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -110,24 +124,14 @@ class RemoteModel:
     def _body(
         self, messages: Sequence[Message], params: SamplingParams | None, *, stream: bool
     ) -> dict[str, Any]:
-        params = params or SamplingParams()
-        # OpenAI's newer models refuse the older name, which everyone else understands.
-        of_openai = self._endpoint.url.host == "api.openai.com"
-        limit = "max_completion_tokens" if of_openai else "max_tokens"
         body: dict[str, Any] = {
             "model": self.name,
             "messages": [{"role": m.role, "content": m.content} for m in messages],
-            limit: params.max_tokens,
-            "temperature": params.temperature,
+            **sampling_body(
+                params or SamplingParams(),
+                of_openai=self._endpoint.url.host == "api.openai.com",
+            ),
         }
-        if params.top_p < 1.0:
-            body["top_p"] = params.top_p
-        if params.top_k:  # not OpenAI's, but of vLLM, SGLang, llama.cpp and Ollama
-            body["top_k"] = params.top_k
-        if params.stop:
-            body["stop"] = list(params.stop)
-        if params.seed is not None:
-            body["seed"] = params.seed
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return body
@@ -194,3 +198,31 @@ class RemoteModel:
         return self._endpoint.error(
             f"the stream broke off after {size} characters: {why}", "ask again"
         )
+
+
+@dataclass
+class _Answer:
+    """One answer of a stream, as far as it came."""
+
+    texts: list[str] = field(default_factory=list)
+    tokens: list[TokenLogprob] = field(default_factory=list)
+    reason: FinishReason | None = None
+    begun: bool = False
+
+    def add(self, choice: dict[str, Any]) -> tuple[str, tuple[TokenLogprob, ...]]:
+        """Take in a piece; gives its text and its tokens."""
+        self.begun = True
+        text, tokens = content_of(choice.get("delta")), logprobs_of(choice)
+        self.texts += [text] if text else []
+        self.tokens += tokens
+        if choice.get("finish_reason"):
+            self.reason = finish_reason(choice)
+        return text, tokens
+
+    def completion(self) -> Completion:
+        return _completion("".join(self.texts), self.reason or "stop", tuple(self.tokens))
+
+
+def _completion(text: str, reason: FinishReason, tokens: tuple[TokenLogprob, ...]) -> Completion:
+    logprobs = tuple(token.logprob for token in tokens)
+    return Completion(text, reason, logprobs=logprobs, top_logprobs=tokens)

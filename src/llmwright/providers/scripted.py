@@ -2,8 +2,9 @@
 
 It keeps every promise of ``ChatModel`` that a real model keeps: streaming in pieces, usage
 counted, ``max_tokens`` and stop strings obeyed, a seat given to other tasks between pieces,
-and a count of what runs, so that a test can see that an abandoned stream was let go. It knows
-nothing of tokens: one word with the space after it stands for a token.
+several answers, and a count of what runs, so that a test can see that an abandoned stream was
+let go. It knows nothing of tokens: one word with the space after it stands for a token, and it is
+sure of each (log-probability 0).
 """
 
 from __future__ import annotations
@@ -11,8 +12,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 
-from llmwright.core import Completion, Delta, Message, SamplingParams, Usage, completed
+from llmwright.core import (
+    Completion,
+    Delta,
+    Message,
+    SamplingParams,
+    TokenLogprob,
+    Usage,
+    completed,
+)
 
 _WORD = re.compile(r"\s*\S+\s*|\s+")
 
@@ -20,7 +30,8 @@ _WORD = re.compile(r"\s*\S+\s*|\s+")
 class ScriptedModel:
     """Answers ``reply(messages)``, piece by piece.
 
-    ``piece`` splits an answer; the default splits after each word. What ``reply`` raises reaches
+    ``piece`` splits an answer; the default splits after each word. Of ``n`` answers each asks
+    ``reply`` again. What ``reply`` raises reaches
     the caller. ``calls`` holds the conversations asked for, in order; ``running`` counts answers
     begun and neither finished nor abandoned.
 
@@ -56,25 +67,35 @@ class ScriptedModel:
         self.calls.append(tuple(messages))
         self.running += 1
         try:
-            full = self._reply(messages)
-            cuts = [at for stop in params.stop if (at := full.find(stop)) >= 0]
-            text = full[: min(cuts)] if cuts else full
-            pieces = self._piece(text)
-            shown = pieces[: params.max_tokens]
-            for piece in shown:
+            first = self._answer(messages, params)
+            for piece in self._piece(first.text):
                 await asyncio.sleep(0)
-                yield Delta(piece)
+                yield Delta(piece, top_logprobs=self._certain([piece], params))
             await asyncio.sleep(0)
-            yield Delta(
-                "",
-                Completion(
-                    "".join(shown),
-                    finish_reason="stop" if len(shown) == len(pieces) else "length",
-                    usage=Usage(sum(len(self._piece(m.content)) for m in messages), len(shown)),
-                ),
-            )
+            others = tuple(self._answer(messages, params) for _ in range(params.n - 1))
+            said = sum(answer.usage.completion_tokens for answer in (first, *others))
+            usage = Usage(first.usage.prompt_tokens, said)
+            yield Delta("", replace(first, usage=usage, alternatives=others))
         finally:
             self.running -= 1
+
+    def _answer(self, messages: Sequence[Message], params: SamplingParams) -> Completion:
+        full = self._reply(messages)
+        cuts = [at for stop in params.stop if (at := full.find(stop)) >= 0]
+        pieces = self._piece(full[: min(cuts)] if cuts else full)
+        shown = pieces[: params.max_tokens]
+        return Completion(
+            "".join(shown),
+            finish_reason="stop" if len(shown) == len(pieces) else "length",
+            usage=Usage(sum(len(self._piece(m.content)) for m in messages), len(shown)),
+            top_logprobs=self._certain(shown, params),
+        )
+
+    def _certain(self, pieces: Sequence[str], params: SamplingParams) -> tuple[TokenLogprob, ...]:
+        if params.logprobs is None:
+            return ()
+        told = [TokenLogprob(piece, 0.0, piece.encode()) for piece in pieces]
+        return tuple(replace(t, top=(t,) if params.logprobs else ()) for t in told)
 
     async def aclose(self) -> None:
         """Nothing to let go; here so that every model closes alike."""

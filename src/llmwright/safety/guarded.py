@@ -79,11 +79,21 @@ class GuardedModel:
         if conversation.refusal:
             return Completion(conversation.refusal, finish_reason="content_filter")
         completion = await self.model.complete(conversation.messages, params)
+        return self._guarded(completion, conversation)
+
+    def _guarded(self, completion: Completion, conversation: _Conversation) -> Completion:
+        """A whole answer and its alternatives, each judged by itself."""
+        others = self._others(completion, conversation)
         verdict = self._judge(completion.text, conversation, conversation.mapping)
         if not verdict.allowed:
-            return _withheld(verdict.refusal, completion)
+            return replace(_withheld(verdict.refusal, completion), alternatives=others)
         text = restore(verdict.text, conversation.mapping)
-        return self._finished(completion, text, conversation)
+        return replace(self._finished(completion, text, conversation), alternatives=others)
+
+    def _others(
+        self, completion: Completion, conversation: _Conversation
+    ) -> tuple[Completion, ...]:
+        return tuple(self._guarded(other, conversation) for other in completion.alternatives)
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None
@@ -99,9 +109,10 @@ class GuardedModel:
         async with aclosing(self._segments(conversation.messages, params)) as segments:
             async for segment, completion in segments:
                 verdict = self._judge(segment, conversation, known)
+                others = self._others(completion or Completion(""), conversation)
                 if not verdict.allowed:
                     withheld = _withheld(shown + verdict.refusal, completion or Completion(""))
-                    yield Delta(verdict.refusal, withheld)
+                    yield Delta(verdict.refusal, replace(withheld, alternatives=others))
                     return
                 known.update(verdict.mapping)
                 piece = restore(verdict.text, conversation.mapping)
@@ -110,7 +121,8 @@ class GuardedModel:
                     finished = self._finished(
                         completion or Completion(""), shown + piece, conversation
                     )
-                    yield Delta(finished.text[len(shown) :], finished)
+                    told = replace(finished, alternatives=others)
+                    yield Delta(finished.text[len(shown) :], told)
                     return
                 shown += piece
                 if piece:

@@ -94,7 +94,7 @@ class GrammarState:
     def _check(self) -> None:
         if self._matcher.is_error():
             raise CapacityError(
-                f"the grammar cannot be followed: {_first_line(self._matcher.get_error())}",
+                f"the grammar cannot be followed: {_told(self._matcher.get_error())}",
                 where="structured output",
                 fix="make the schema or grammar simpler",
             )
@@ -141,7 +141,7 @@ class _Compiler:
             if matcher.is_error():
                 kind = next(k for k in ("json_schema", "regex", "grammar") if getattr(params, k))
                 raise InputError(
-                    f"{kind} cannot be used: {_first_line(matcher.get_error())}",
+                    f"{kind} cannot be used: {_told(matcher.get_error())}",
                     where="sampling parameters",
                     fix="correct it, or leave out what is not supported",
                 )
@@ -181,8 +181,12 @@ class _Vocabulary:
         return self._tokenizer.encode(text, parse_special=False)
 
 
-def _first_line(message: str) -> str:
-    return message.strip().partition("\n")[0].rstrip(".")
+def _told(message: str) -> str:
+    """One line of an error that may draw a picture: its first, and its last if that explains."""
+    lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
+    reason = lines[-1].removeprefix("error:").strip() if len(lines) > 1 else ""
+    first = lines[0].rstrip(".:")
+    return f"{first}: {reason}" if lines[0].endswith(":") and reason else first
 
 
 _COMPILERS: weakref.WeakKeyDictionary[Tokenizer, _Compiler] = weakref.WeakKeyDictionary()
