@@ -125,7 +125,7 @@ def damage(folder: Path, how: str) -> None:
     elif how == "gelu":
         config["hidden_act"] = "gelu"
     elif how == "quantized":
-        config["quantization_config"] = {"quant_method": "gptq"}
+        config["quantization_config"] = {"quant_method": "aqlm"}
     elif how == "incomplete":
         del config["hidden_size"]
     save_file(weights, file)

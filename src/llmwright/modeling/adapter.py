@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from llmwright.core import InputError, ModelSourceError, read_json
 from llmwright.modeling.decoder import Decoder
+from llmwright.modeling.quantized import QuantizedLinear
 
 _KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
 # Settings of PEFT that change what the weights mean, and the values this file handles.
@@ -65,9 +66,17 @@ def read_adapter(folder: Path | str, decoder: Decoder) -> Adapter:
 def merge_adapter(decoder: Decoder, folder: Path | str) -> None:
     """Add a LoRA adapter into ``decoder``'s weights, in place, or change nothing.
 
-    Raises like ``read_adapter``.
+    Raises like ``read_adapter``, and where a layer is quantized: the sum has no few-bit form.
     """
     adapter = read_adapter(folder, decoder)
+    for name in adapter.factors:
+        if isinstance(decoder.get_submodule(name), QuantizedLinear):
+            raise InputError(
+                f"{name} is quantized, and an adapter cannot be added into it",
+                where=str(folder),
+                fix="serve the adapter beside the quantized model, or merge it into the model's "
+                "whole weights and quantize the sum",
+            )
     with torch.no_grad():
         for name, (a, b) in adapter.factors.items():
             weight = decoder.get_parameter(f"{name}.weight")
@@ -127,12 +136,12 @@ def _read_pairs(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     return {name: (found["A"], found["B"]) for name, found in sorted(factors.items())}
 
 
-def _target(decoder: Decoder, name: str, folder: Path) -> nn.Linear:
+def _target(decoder: Decoder, name: str, folder: Path) -> nn.Linear | QuantizedLinear:
     try:
         module = decoder.get_submodule(name)
     except AttributeError:
         module = None
-    if not isinstance(module, nn.Linear):
+    if not isinstance(module, nn.Linear | QuantizedLinear):
         raise InputError(
             f"the adapter changes {name}, and the model has no such linear layer",
             where=str(folder),

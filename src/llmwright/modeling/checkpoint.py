@@ -6,9 +6,9 @@ an error: missing and surplus tensors, wrong shapes and cut files are named in o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +18,7 @@ from torch import Tensor
 from llmwright.core import InputError, ModelSourceError, atomic_folder, read_json, write_json
 from llmwright.modeling.config import ModelConfig
 from llmwright.modeling.decoder import Decoder
+from llmwright.modeling.packed_formats import read_packed
 from llmwright.modeling.quantized import QuantizedWeight, quantized_weights, replace_linears
 from llmwright.modeling.sources import missing_shards
 
@@ -27,23 +28,32 @@ if TYPE_CHECKING:
 NamedTensors = Iterable[tuple[str, Tensor | QuantizedWeight]]
 
 
-def load_safetensors(folder: Path, dtype: torch.dtype) -> Decoder:
+def load_safetensors(folder: Path, dtype: torch.dtype, *, packed: bool = False) -> Decoder:
     """A decoder from a folder with config.json and safetensors, in one file or in shards.
 
-    Raises ``ModelSourceError``.
+    Quantized matrices (see ``packed_formats``) are dequantized, or with ``packed`` stay as they
+    are, in ``QuantizedLinear``. Raises ``ModelSourceError``.
     """
     raw = read_json(folder / "config.json")
     where = str(folder)
     if not isinstance(raw, dict):
         raise ModelSourceError("config.json holds no object", where=where, fix="fetch it again")
-    if raw.get("quantization_config"):
-        raise ModelSourceError(
-            "the weights are quantized in a form that is not read here",
-            where=where,
-            fix="use the model's unquantized checkpoint or a GGUF file",
-        )
     config = ModelConfig.from_hf(raw, str(folder / "config.json"))
-    return fill(config, _safetensors(folder), dtype, where)
+    tensors: NamedTensors = _safetensors(folder)
+    if settings := raw.get("quantization_config"):
+        if not isinstance(settings, dict):
+            raise ModelSourceError(
+                "quantization_config is no object", where=where, fix="fetch it again"
+            )
+        tensors = read_packed(_safetensors(folder), settings, where)
+        if not packed:
+            tensors = _dequantized(tensors)
+    return fill(config, tensors, dtype, where)
+
+
+def _dequantized(tensors: NamedTensors) -> NamedTensors:
+    for name, tensor in tensors:
+        yield name, tensor.dequantize() if isinstance(tensor, QuantizedWeight) else tensor
 
 
 def _safetensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
@@ -122,17 +132,25 @@ def save_checkpoint(model: Model, folder: Path) -> None:
             where=str(folder),
             fix="write the model with quantization.save_quantized or save_gguf",
         )
+    # A tied output matrix is not named twice.
+    parameters = model.decoder.named_parameters()
+    write_folder(model, folder, {name: weight.detach() for name, weight in parameters})
+
+
+def write_folder(
+    model: Model, folder: Path, weights: Mapping[str, Tensor], more: Mapping[str, Any] | None = None
+) -> None:
+    """Write a model's folder with these weights, and what else its config.json shall hold."""
     config = {
         **model.config.to_dict(),
         "dtype": str(model.decoder.dtype).removeprefix("torch."),
         "bos_token_id": model.tokenizer.bos_id,
         "eos_token_id": sorted(model.tokenizer.eos_ids) or None,
         "pad_token_id": model.tokenizer.pad_id,
+        **(more or {}),
     }
     ends = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    # A tied output matrix is not named twice.
-    parameters = model.decoder.named_parameters()
-    state = {name: weight.detach().contiguous() for name, weight in parameters}
+    state = {name: weight.contiguous() for name, weight in weights.items()}
     with atomic_folder(folder) as temporary:
         save_file(state, temporary / "model.safetensors", metadata={"format": "pt"})
         write_json(temporary / "config.json", config)

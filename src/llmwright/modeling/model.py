@@ -48,7 +48,7 @@ def load_model(source: str | Path, dtype: DType = "auto", *, packed: bool = Fals
         decoder = load_gguf(header, wanted, packed=packed)
         tokenizer = load_tokenizer(header)
     else:
-        decoder = load_safetensors(files.path, wanted)
+        decoder = load_safetensors(files.path, wanted, packed=packed)
         tokenizer = load_tokenizer(files.path)
     return Model(decoder, tokenizer, decoder.config, files.source, files.fingerprint, wanted)
 
