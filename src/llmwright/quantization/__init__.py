@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from llmwright.quantization.calibration import calibration_blocks, read_token_lists
     from llmwright.quantization.gguf_writer import save_gguf
     from llmwright.quantization.gptq import ActOrder, quantize_gptq, round_by_gptq
+    from llmwright.quantization.hf_export import save_quantized
     from llmwright.quantization.kv import Int8KV, dequantize_kv, quantize_kv
     from llmwright.quantization.measure import (
         Measurement,
@@ -53,6 +54,7 @@ _HOMES = {
     "round_to_nearest": "rtn",
     "round_to_nf4": "nf4",
     "save_gguf": "gguf_writer",
+    "save_quantized": "hf_export",
     "stored_size": "measure",
     "two_of_four_mask": "pruning",
 }
@@ -85,6 +87,7 @@ __all__ = [
     "round_to_nearest",
     "round_to_nf4",
     "save_gguf",
+    "save_quantized",
     "stored_size",
     "two_of_four_mask",
 ]
