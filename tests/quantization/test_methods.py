@@ -1,0 +1,33 @@
+import copy
+
+import pytest
+import torch
+
+from llmwright.core import ConfigurationError
+from llmwright.modeling import QuantizedEmbedding, quantized_weights
+from llmwright.quantization import CALIBRATED, QuantizationSettings, Scheme, quantize
+
+
+@pytest.mark.parametrize("method", ["rtn", "gptq", "awq", "nf4", "smoothquant"])
+def test_every_method_leaves_a_model_near_the_full_one(decoder, token_ids, method):
+    full = decoder(token_ids)
+    settings = QuantizationSettings(method, Scheme(4, 16), head_bits=8)
+    blocks = token_ids if method in CALIBRATED else None
+    other = copy.deepcopy(decoder)
+    quantize(decoder, settings, blocks)
+    assert len(quantized_weights(decoder)) == 2 * 7 + 2
+    assert isinstance(decoder.model.embed_tokens, QuantizedEmbedding)
+    assert (decoder(token_ids) - full).norm() < 0.4 * full.norm()
+    torch.manual_seed(1)  # nothing may depend on it
+    quantize(other, settings, blocks)
+    assert torch.equal(other(token_ids), decoder(token_ids))
+    if method in CALIBRATED:
+        with pytest.raises(ConfigurationError, match="looks at data and was given none"):
+            quantize(copy.deepcopy(decoder), settings)
+
+
+def test_the_vocabulary_keeps_its_bits_unless_told(decoder):
+    quantize(decoder, QuantizationSettings("rtn", Scheme(4, 16)))
+    assert "lm_head" not in quantized_weights(decoder)
+    with pytest.raises(ConfigurationError, match="4, 8 or 16"):
+        QuantizationSettings(head_bits=3)
