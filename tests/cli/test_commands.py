@@ -80,6 +80,31 @@ def test_generate_in_batch_gives_ids_and_logprobs(llmwright, tiny_model_path, tm
     assert (code, out.rstrip("\n")) == (0, first["text"])
 
 
+def test_generate_by_every_method(llmwright, tiny_model_path, tmp_path):
+    model = ("generate", "--model", tiny_model_path, "--dtype", "float32", "Hello")
+    drawn = ("--temperature", 1, "--seed", 3, "--max-tokens", 6, "--min-p", 0.05)
+    code, out, err = llmwright(*model, *drawn, "-n", 3)
+    assert code == 0, err
+    assert [f"--- answer {i}" in out for i in (1, 2, 3, 4)] == [False, True, True, False]
+    assert llmwright(*model, *drawn, "-n", 3)[1] == out
+    (tmp_path / "s.json").write_text('{"enum": ["yes", 7]}')
+    for given in ("s.json", '{"enum": ["yes", 7]}'):
+        place = tmp_path / given if given == "s.json" else given
+        code, out, err = llmwright(*model, "--json-schema", place)
+        assert code == 0, err
+        assert json.loads(out) in ("yes", 7)
+    (tmp_path / "g.lark").write_text('start: "a" | "b"')
+    assert llmwright(*model, "--grammar", tmp_path / "g.lark")[1].strip() in ("a", "b")
+    assert llmwright(*model, "--regex", "c+d", "--num-beams", 2)[1].strip().strip("c") == "d"
+    code, _, err = llmwright(*model, "-n", 2)
+    assert code == 2
+    assert "temperature" in err
+    (tmp_path / "s.json").write_text("{")
+    code, _, err = llmwright(*model, "--json-schema", tmp_path / "s.json")
+    assert code == 2
+    assert "s.json" in err
+
+
 def test_train_then_generate_with_the_adapter(llmwright, tiny_model_path, tmp_path):
     write_jsonl(tmp_path / "r.jsonl", [{"prompt": "Hello", "completion": "zzzz zzzz"}] * 4)
     command = ("--model", tiny_model_path, "--rank", 4, "--epochs", 8, "--learning-rate", 0.05)

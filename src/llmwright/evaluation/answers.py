@@ -12,9 +12,10 @@ no figures: unscored, not 0. A later run asks such a question again.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -163,15 +164,16 @@ def _asked(question: Question, params: SamplingParams, run: str) -> dict[str, An
         "question": question.question,
         "gold": question.answer,
         "run": run,
-        "params": {
-            "max_tokens": params.max_tokens,
-            "temperature": params.temperature,
-            "top_k": params.top_k,
-            "top_p": params.top_p,
-            "stop": list(params.stop),
-            "seed": params.seed,
-        },
+        "params": _written(params),
     }
+
+
+def _written(params: SamplingParams) -> dict[str, Any]:
+    """The parameters as JSON has them: the common ones always, others where they do something."""
+    given: dict[str, Any] = json.loads(json.dumps(asdict(params)))
+    off = json.loads(json.dumps(asdict(SamplingParams())))
+    always = ("max_tokens", "temperature", "top_k", "top_p", "stop", "seed")
+    return {name: value for name, value in given.items() if name in always or value != off[name]}
 
 
 def _check_ids(questions: Sequence[Question]) -> None:

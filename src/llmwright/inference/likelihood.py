@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from llmwright.core import ConfigurationError, ContextLengthError, InputError, progress
-from llmwright.inference.sampling import logprob_of
+from llmwright.inference.decoding import logprob_of
 from llmwright.modeling import KVCache, Model
 
 _CHUNK = 512  # tokens whose logits are held at once: 100 MB at 49,152 words
