@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,7 +39,9 @@ def pack_adapter(adapter: Adapter, config: ModelConfig) -> PackedAdapter:
         "mlp.down_proj": 0,
     }  # fmt: skip
     names = [
-        f"model.layers.{layer}.{name}" for layer in range(config.num_hidden_layers) for name in columns
+        f"model.layers.{layer}.{name}"
+        for layer in range(config.num_hidden_layers)
+        for name in columns
     ]
     names.append("lm_head")
     pairs = (LoraC * len(names))()
@@ -55,9 +56,29 @@ def pack_adapter(adapter: Adapter, config: ModelConfig) -> PackedAdapter:
     for pair, name, column in zip(pairs, names, places, strict=True):
         if name in adapter.factors:
             a, b = adapter.factors[name]  # [r, in], [out, r]
+            shape = _shape(name, config)
+            if (b.shape[0], a.shape[1]) != shape or a.shape[0] != b.shape[1]:
+                raise ConfigurationError(
+                    f"the adapter for {name} is for weights of [{b.shape[0]}, {a.shape[1]}], and "
+                    f"the model's are {list(shape)}",
+                    where=adapter.source,
+                    fix="use its own base model",
+                )
             a = F.pad(a.float(), (0, -a.shape[1] % 16)).contiguous()
             b = b.float().t().contiguous()
             tensors += [a, b]
             pair.rank, pair.n, pair.column, pair.stride = len(a), b.shape[1], column, a.shape[1]
             pair.a, pair.b = a.data_ptr(), b.data_ptr()
     return PackedAdapter(pairs, tensors)
+
+
+def _shape(name: str, config: ModelConfig) -> tuple[int, int]:
+    """[out, in] of a linear layer by its name."""
+    q = config.num_attention_heads * config.head_dim
+    kv = config.num_key_value_heads * config.head_dim
+    hidden, inner = config.hidden_size, config.intermediate_size
+    return {
+        "q_proj": (q, hidden), "k_proj": (kv, hidden), "v_proj": (kv, hidden),
+        "o_proj": (hidden, q), "gate_proj": (inner, hidden), "up_proj": (inner, hidden),
+        "down_proj": (hidden, inner), "lm_head": (config.vocab_size, hidden),
+    }[name.rpartition(".")[2]]  # fmt: skip

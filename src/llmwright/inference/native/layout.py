@@ -12,7 +12,7 @@ KV_KINDS = {"float32": 0, "bfloat16": 1, "int8": 2}
 class MatrixC(ctypes.Structure):
     """``Matrix`` of products.h."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("kind", c_int32),
         ("n", c_int32),
         ("k", c_int32),
@@ -31,7 +31,7 @@ class MatrixC(ctypes.Structure):
 class CacheC(ctypes.Structure):
     """``Cache`` of attention.h."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("kind", c_int32),
         ("layers", c_int32),
         ("kv_heads", c_int32),
@@ -43,7 +43,7 @@ class CacheC(ctypes.Structure):
 
 
 class LinearC(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("parts", MatrixC * 3),
         ("count", c_int32),
         ("k", c_int32),
@@ -54,7 +54,7 @@ class LinearC(ctypes.Structure):
 
 
 class LayerC(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("norm", c_void_p),
         ("mlp_norm", c_void_p),
         ("qkv", LinearC),
@@ -65,7 +65,7 @@ class LayerC(ctypes.Structure):
 
 
 class LoraC(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("rank", c_int32),
         ("n", c_int32),
         ("column", c_int32),
@@ -76,7 +76,7 @@ class LoraC(ctypes.Structure):
 
 
 class ModelC(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("layer_count", c_int32),
         ("hidden", c_int32),
         ("inner", c_int32),
@@ -91,7 +91,7 @@ class ModelC(ctypes.Structure):
 
 
 class StepC(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("tokens", c_int64),
         ("sequences", c_int64),
         ("wanted", c_int64),

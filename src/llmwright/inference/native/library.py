@@ -86,8 +86,9 @@ def _build() -> Path:
     if target.is_file():
         return target
     with progress("compiling the kernels") as advance, atomic_write(target) as temporary:
+        files = ["-o", str(temporary), str(_HERE / "forward.c"), "-lpthread", "-lm"]
         done = subprocess.run(  # noqa: S603  (the compiler, with our own source)
-            [*command.split(), *_FLAGS, "-o", str(temporary), str(_HERE / "forward.c"), "-lpthread", "-lm"],
+            [*command.split(), *_FLAGS, *files],
             capture_output=True,
             text=True,
             timeout=600,
@@ -100,7 +101,11 @@ def _build() -> Path:
 
 
 def _load(path: Path) -> ctypes.CDLL:
-    loaded = ctypes.CDLL(str(path))
+    try:
+        loaded = ctypes.CDLL(str(path))
+    except OSError:
+        path.unlink(missing_ok=True)  # cut short or of another system: built anew next time
+        raise
     pointer, long, integer = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
     for name, result, arguments in (
         ("lw_pool_new", pointer, (integer,)),

@@ -181,9 +181,7 @@ def _matrix(
     columns = _up(layers[0].in_features, 32)
     matrix = MatrixC(n=outputs, k=columns, group=1)
     if any(layer.bias is not None for layer in layers):
-        parts = [
-            torch.zeros(x.out_features) if x.bias is None else x.bias.float() for x in layers
-        ]
+        parts = [torch.zeros(x.out_features) if x.bias is None else x.bias.float() for x in layers]
         matrix.bias = arena.keep(torch.cat([*parts, torch.zeros(32)]))
     if form.kind == "dense":
         kind = torch.float32 if dtype == torch.float32 else torch.bfloat16

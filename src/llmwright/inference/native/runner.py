@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from llmwright.core import ConfigurationError, settings
 from llmwright.inference.engine.runner import Output, Step
@@ -71,7 +70,7 @@ class NativeRunner:
         self._pool, self._pool_process = 0, 0
         self._scratch = torch.empty(0, dtype=torch.uint8)
         self._adapters: dict[str, PackedAdapter] = {}
-        with torch.inference_mode():
+        with torch.no_grad():
             self._model = self._pack()
             self._pages = torch.empty(blocks, self.bytes_per_block, dtype=torch.uint8)
             self._library.lw_advise(self._pages.data_ptr(), self._pages.numel())
@@ -94,7 +93,7 @@ class NativeRunner:
         size = self._library.lw_scratch_bytes
         return int(size(ctypes.byref(self._model), self._threads, tokens, sequences, longest))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, step: Step) -> Output:
         """Run ``step``. Every tensor of the output is its own, not reused by later steps."""
         tokens, sequences = len(step.token_ids), len(step.lengths)
@@ -184,7 +183,8 @@ class NativeRunner:
             return arena.keep(layer.weight.float())
 
         for made, layer in zip(self._layers, stack.layers, strict=True):
-            attention, mlp = layer.self_attn, layer.mlp
+            attention: Any = layer.self_attn
+            mlp: Any = layer.mlp
             made.norm = norm(layer.input_layernorm)
             made.mlp_norm = norm(layer.post_attention_layernorm)
             made.qkv = linear(attention.q_proj, attention.k_proj, attention.v_proj)
