@@ -1,7 +1,7 @@
 """Quality and cost of two models: each alone, a plain cascade, speculative decoding, and
 speculative cascades by every deferral rule.
 
-Large is SmolLM2-135M, small what benchmarks/distil_draft.py made of it. Two tasks, both held out from
+Large is SmolLM2-135M, small what benchmarks/distil_draft.py made of it. Two tasks, held out from
 the small model's training:
 
 Curve. Gold answers to GSM8K test problems are read by both models, and each way of combining them

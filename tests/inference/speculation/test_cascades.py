@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmwright.core import ConfigurationError, InputError, SamplingParams
-from llmwright.inference.sampling import next_token_distribution
+from llmwright.inference.decoding import next_token_distribution
 from llmwright.inference.speculation import (
     RULES,
     cascade_generate,

@@ -12,14 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmwright.core import ConfigurationError, SamplingParams
-from llmwright.inference.decoding import SamplingState, choose
-from llmwright.inference.sampling import next_token_distribution
+from llmwright.inference.decoding import SamplingState, choose, next_token_distribution
 from llmwright.inference.speculation import (
     Ask,
     Draft,
     LengthController,
     NGramProposer,
-    PlainSampling,
     plain_generate,
     speculative_generate,
 )
@@ -75,6 +73,16 @@ def test_a_model_that_guesses_for_itself_is_never_wrong(drafts_from, target):
         assert done.accepted == done.drafted
         assert done.rounds == 8
         assert done.acceptance == 1.0
+
+
+@pytest.mark.parametrize("kind", ["ngram", "draft"])
+def test_penalties_see_the_drafts_before_them(drafts_from, target, relative, kind):
+    params = SamplingParams(max_tokens=40, repetition_penalty=1.2, frequency_penalty=0.1)
+    for prompt in PROMPTS:
+        done = speculative_generate(
+            target, proposers(drafts_from, target, relative)[kind], prompt, params
+        )
+        assert done.token_ids == plain_generate(target, prompt, params).token_ids
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -160,12 +168,12 @@ def test_several_sequences_at_once_are_drafted_as_each_alone(drafts_from, relati
     for turn in range(5):
         lengths = [(key + turn) % 4 for key in texts]
         states = [
-            PlainSampling(SamplingParams(temperature=0.8), torch.Generator().manual_seed(key))
+            SamplingState(SamplingParams(temperature=0.8, seed=key))
             if key % 2 else None
             for key in texts
         ]  # fmt: skip
         again = [
-            PlainSampling(SamplingParams(temperature=0.8), torch.Generator().manual_seed(key))
+            SamplingState(SamplingParams(temperature=0.8, seed=key))
             if key % 2 else None
             for key in texts
         ]  # fmt: skip

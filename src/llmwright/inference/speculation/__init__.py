@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from llmwright.inference.speculation.proposer import (
         Ask,
         Draft,
-        PlainSampling,
         Proposer,
         Sampling,
     )
@@ -50,7 +49,6 @@ _HOMES = {
     "DraftModelProposer": "draft",
     "LengthController": "controller",
     "NGramProposer": "ngram",
-    "PlainSampling": "proposer",
     "Proposer": "proposer",
     "RULES": "deferral",
     "Rule": "deferral",
@@ -81,7 +79,6 @@ __all__ = [
     "DraftModelProposer",
     "LengthController",
     "NGramProposer",
-    "PlainSampling",
     "Proposer",
     "Rule",
     "Sampling",

@@ -29,6 +29,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from llmwright.inference.decoding import sampler
 from llmwright.inference.speculation.proposer import Draft
 
 
@@ -87,11 +88,10 @@ def residual(p: Tensor, q: Tensor) -> Tensor:
 
 
 def draw(weights: Tensor, generator: torch.Generator | None) -> int:
-    """A token id with probability proportional to ``weights`` [vocab], by one uniform number."""
-    cumulative = weights.double().cpu().cumsum(0)
-    point = torch.rand((), dtype=torch.float64, generator=generator) * cumulative[-1]
-    # The first id whose cumulative weight exceeds the point; an id of weight 0 never does first.
-    return int(torch.searchsorted(cumulative, point, right=True))
+    """A token id with probability proportional to ``weights`` [vocab], by one uniform number and
+    as ``decoding.choose`` draws it."""
+    uniform = torch.rand(1, dtype=torch.float64, generator=generator)
+    return int(sampler.draw(weights[None], uniform.to(weights.device)))
 
 
 def verify_greedy(best: Sequence[int], drafted: Sequence[int]) -> tuple[list[int], int]:

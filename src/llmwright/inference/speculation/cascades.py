@@ -28,7 +28,12 @@ import torch
 from torch import Tensor
 
 from llmwright.core import ConfigurationError, InputError, SamplingParams
-from llmwright.inference.sampling import logprob_of, next_token_distribution
+from llmwright.inference.decoding import (
+    SamplingState,
+    choose,
+    distribution,
+    states_along,
+)
 from llmwright.inference.speculation.acceptance import accept, draw
 from llmwright.inference.speculation.deferral import Rule, target_distribution
 from llmwright.inference.speculation.proposer import Draft
@@ -99,14 +104,14 @@ def plain_generate(
 ) -> Cascade:
     """One model alone, token by token, with the log-probabilities of its tokens."""
     reader, done, tokens = _Reader(model), Cascade(), list(prompt)
-    generator = _generator(params)
+    state = SamplingState(params, prompt, ends=eos_ids)
     for _ in range(_room([model], prompt, params)):
-        logits = reader.read(tokens)[0]
-        token = draw(next_token_distribution(logits, params), generator)
-        tokens.append(token)
-        done.token_ids.append(token)
-        done.logprobs.append(float(logprob_of(logits, torch.tensor(token, device=logits.device))))
-        if token in eos_ids:
+        choice = choose(reader.read(tokens), [state])[0]
+        tokens.append(choice.token)
+        done.token_ids.append(choice.token)
+        done.logprobs.append(choice.logprob)
+        state.advance(choice.token)
+        if state.is_end(choice.token):
             break
     done.large_passes = reader.passes
     return done
@@ -150,38 +155,45 @@ def cascade_generate(
     below 1 or ``tolerance`` not from 0 to 1.
     """
     _check(small, large, tolerance, length)
-    generator = _generator(params)
+    state = SamplingState(params, prompt, ends=eos_ids)
     drafter, judge = _Reader(small), _Reader(large)
     tokens, done = list(prompt), Cascade()
     judged, deferred = 0, 0.0
     room = _room([small, large], prompt, params)
 
-    def target(p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    def target(
+        p_logits: Tensor, q_logits: Tensor, q: Tensor, states: Sequence[SamplingState]
+    ) -> Tensor:
         """pi [n, vocab], and a note of what was deferred."""
         nonlocal judged, deferred
-        q = next_token_distribution(q_logits, params)
         defer = rule(p_logits.softmax(-1), q_logits.softmax(-1), tolerance)
         judged += len(q)
         deferred += float((defer * q).sum())
-        return target_distribution(next_token_distribution(p_logits, params), q, defer)
+        return target_distribution(distribution(p_logits, states), q, defer)
 
     while len(done.token_ids) < room:
         k = min(length, room - len(done.token_ids) - 1)
-        rows: list[Tensor] = []
-        text = list(tokens)
+        raw: list[Tensor] = []  # logits of the small model
+        rows: list[Tensor] = []  # and q, what is drawn from them
+        drafts: list[int] = []
         for _ in range(k):
-            rows.append(drafter.read(text)[0])
-            text.append(draw(next_token_distribution(rows[-1], params), generator))
+            raw.append(drafter.read([*tokens, *drafts])[0])
+            rows.append(state.probabilities(raw[-1], drafts))
+            drafts.append(draw(rows[-1], state.generator))
+        text = [*tokens, *drafts]
         p_logits = judge.read(text, k + 1)  # [k + 1, vocab]
+        states = states_along(state, drafts)
         chosen: list[int] = []
         accepted = 0
         if k:
-            q_logits = torch.stack(rows)  # [k, vocab]
-            drafts = Draft(tuple(text[len(tokens) :]), next_token_distribution(q_logits, params))
-            chosen, accepted = accept(target(p_logits[:k], q_logits), drafts, generator)
+            q = torch.stack(rows)  # [k, vocab]
+            pi = target(p_logits[:k], torch.stack(raw), q, states[:k])
+            chosen, accepted = accept(pi, Draft(tuple(drafts), q), state.generator)
         if accepted == k:
-            pi = target(p_logits[k:], drafter.read(text))[0]
-            chosen.append(draw(pi, generator))
+            q_logits = drafter.read(text)  # [1, vocab]
+            q = distribution(q_logits, states[k:])
+            pi = target(p_logits[k:], q_logits, q, states[k:])
+            chosen.append(draw(pi[0], state.generator))
         done.drafted += k
         done.accepted += accepted
         for reader in (drafter, judge):
@@ -189,16 +201,13 @@ def cascade_generate(
         for token in chosen:
             tokens.append(token)
             done.token_ids.append(token)
-            if token in eos_ids:
+            state.advance(token)
+            if state.is_end(token):
                 room = 0
                 break
     done.small_passes, done.large_passes = drafter.passes, judge.passes
     done.deferred = deferred / judged if judged else 0.0
     return done
-
-
-def _generator(params: SamplingParams) -> torch.Generator:
-    return torch.Generator().manual_seed((params.seed or 0) % 2**64)
 
 
 def _room(models: Sequence[Decoder], prompt: Sequence[int], params: SamplingParams) -> int:

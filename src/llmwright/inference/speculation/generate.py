@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 import torch
 
 from llmwright.core import SamplingParams
-from llmwright.inference.sampling import next_token_distribution
+from llmwright.inference.decoding import SamplingState, distribution, process, states_along
 from llmwright.inference.speculation.acceptance import verify, verify_greedy
 from llmwright.inference.speculation.controller import LengthController
-from llmwright.inference.speculation.proposer import Ask, PlainSampling, Proposer
+from llmwright.inference.speculation.proposer import Ask, Proposer
 from llmwright.modeling import Decoder, KVCache
 
 _KEY = 0
@@ -62,15 +62,12 @@ def speculative_generate(
 
     The answer follows the target's distribution under ``params`` whatever the proposer; with
     temperature 0 it is the greedy one. It ends with a token of ``eos_ids``, after
-    ``params.max_tokens``, or where the target's positions end.
+    ``params.max_tokens``, or where the target's positions end. Stop strings, grammars, searches
+    and several answers are the engine's.
     """
     config = target.config
     cache = KVCache(config, target.dtype, device=target.device)
-    generator = None
-    if params.temperature > 0.0:
-        generator = torch.Generator()
-        generator.manual_seed((params.seed or 0) % 2**64)
-    state = PlainSampling(params, generator) if generator is not None else None
+    state = SamplingState(params, prompt, ends=eos_ids)
     tokens, done = list(prompt), Speculation()
     room = min(params.max_tokens, config.max_position_embeddings - len(tokens))
     while len(done.token_ids) < room:
@@ -83,10 +80,12 @@ def speculative_generate(
         last = torch.arange(new.shape[1] - k - 1, new.shape[1], device=target.device)
         positions = cache.positions(new.shape[1])
         logits = target(new, positions, cache, logits_at=last)[0]  # [k + 1, vocab]
-        if generator is None:
-            chosen, accepted = verify_greedy(logits.argmax(-1).tolist(), draft.tokens)
+        states = states_along(state, draft.tokens)
+        if state.generator is None:
+            best = process(logits, states).argmax(-1).tolist()
+            chosen, accepted = verify_greedy(best, draft.tokens)
         else:
-            chosen, accepted = verify(next_token_distribution(logits, params), draft, generator)
+            chosen, accepted = verify(distribution(logits, states), draft, state.generator)
         cache.truncate(len(tokens) + accepted)
         done.drafted.append(k)
         done.accepted.append(accepted)
@@ -95,7 +94,8 @@ def speculative_generate(
         for token in chosen:
             tokens.append(token)
             done.token_ids.append(token)
-            if token in eos_ids:
+            state.advance(token)
+            if state.is_end(token):
                 proposer.forget(_KEY)
                 return done
     proposer.forget(_KEY)

@@ -15,9 +15,6 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from llmwright.core import SamplingParams
-from llmwright.inference.sampling import next_token_distribution
-
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -32,7 +29,8 @@ class Draft:
 
 
 class Sampling(Protocol):
-    """How the next token of one sequence is drawn; the same for target and draft."""
+    """How the next token of one sequence is drawn, the same for target and draft: what a proposer
+    needs of ``decoding.SamplingState``."""
 
     @property
     def generator(self) -> torch.Generator | None: ...
@@ -41,17 +39,6 @@ class Sampling(Protocol):
         """Logits [vocab] -> distribution [vocab], where ``drafted`` tokens stand after the
         sequence (penalties count them)."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class PlainSampling:
-    """Temperature, top-k and top-p, which do not look back."""
-
-    params: SamplingParams
-    generator: torch.Generator | None = None
-
-    def probabilities(self, logits: Tensor, drafted: Sequence[int]) -> Tensor:
-        return next_token_distribution(logits, self.params)
 
 
 class Ask(NamedTuple):
