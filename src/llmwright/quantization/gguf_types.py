@@ -30,7 +30,7 @@ from llmwright.modeling.gguf_blocks import Bytes, Floats, pack, pack_q4_k
 
 # Blocks that are worked on at a time: 8 MB of weights.
 _PIECE = 1 << 16
-_HALF = 65_504  # the largest number of float16
+_HALF = 65_504.0  # the largest number of float16
 
 
 def quantize_rows(values: Floats, kind: Type) -> Bytes:
@@ -38,8 +38,11 @@ def quantize_rows(values: Floats, kind: Type) -> Bytes:
 
     Raises ``ConfigurationError`` where a value is not finite or too large for the type.
     """
+    plain = kind in (Type.F32, Type.BF16)
+    # A scale is at least 1/128 of the largest weight.
+    limit = 3.4e38 if plain else _HALF if kind == Type.F16 else 128 * _HALF
+    _check(values, limit)
     if kind in (Type.F32, Type.F16, Type.BF16):
-        _check(values, values if kind == Type.F16 else np.zeros(1, np.float32))
         data: Bytes = np.ascontiguousarray(quants.quantize(values, kind)).view(np.uint8)
         return data
     rows = max(1, _PIECE * 32 // values.shape[1])
@@ -87,7 +90,7 @@ def _q4_k(values: Floats) -> Bytes:
     scales, minima = _best_lines(blocks)  # w = scale q - minimum
     d, small = _six_bits(scales.reshape(len(values), -1, 8))
     dmin, small_minima = _six_bits(minima.reshape(len(values), -1, 8))
-    _check(values, d + dmin)
+    _check(d + dmin)
     step = (d[..., None] * small).reshape(-1, 1)  # as a reader computes them
     shift = (dmin[..., None] * small_minima).reshape(-1, 1)
     codes = np.rint((blocks + shift) * _inverse(step)).clip(0, 15).astype(np.uint8)
@@ -139,19 +142,18 @@ def _six_bits(values: Floats) -> tuple[Floats, Bytes]:
 
 
 def _packed(values: Floats, codes: Bytes, d: Floats, low: Floats | None, kind: Type) -> Bytes:
-    _check(values, d if low is None else np.maximum(np.abs(d), np.abs(low)))
+    _check(d if low is None else np.maximum(np.abs(d), np.abs(low)))
     return pack(codes.reshape(values.shape), d, low, kind)
 
 
-def _check(values: Floats, stored: Floats) -> None:
-    """That all values are finite, and so what of them is ``stored`` in 16 bits."""
-    if np.isfinite(values).all() and (np.abs(stored) <= _HALF).all():
-        return
-    raise ConfigurationError(
-        "has weights that are not finite, or too large for 16 bits",
-        where="the model",
-        fix="check how it was trained; BF16 and F32 hold large ones",
-    )
+def _check(values: Floats, limit: float = _HALF) -> None:
+    """That no value is beyond ``limit``, or no number at all."""
+    if not (np.abs(values) <= limit).all():
+        raise ConfigurationError(
+            "has weights that are not finite, or too large for 16 bits",
+            where="the model",
+            fix="check how it was trained; BF16 and F32 hold large ones",
+        )
 
 
 def _inverse(values: Floats) -> Floats:
