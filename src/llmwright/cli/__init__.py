@@ -24,6 +24,7 @@ _COMMANDS = (
     "eval",
     "generate",
     "guard",
+    "quantize",
     "context",
     "models",
 )

