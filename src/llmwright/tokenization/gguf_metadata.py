@@ -76,13 +76,13 @@ def _tokens(
     types = [TokenType.UNUSED] * size
     added = {token["content"]: token for token in raw["added_tokens"]}
     numbers = {**model["vocab"], **{name: token["id"] for name, token in added.items()}}
+    if max(numbers.values()) >= size:
+        raise InputError(
+            f"the tokenizer has a token {max(numbers.values())} and the model {size} embeddings",
+            where=tokenizer.where,
+            fix="use the model's own tokenizer",
+        )
     for token, number in numbers.items():
-        if number >= size:
-            raise InputError(
-                f"the tokenizer has a token {number} and the model {size} embeddings",
-                where=tokenizer.where,
-                fix="use the model's own tokenizer",
-            )
         tokens[number] = token
         if token == model.get("unk_token"):
             types[number] = TokenType.UNKNOWN
