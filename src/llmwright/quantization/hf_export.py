@@ -54,6 +54,8 @@ def save_quantized(model: Model, folder: Path | str, format: Format = "compresse
             where=model.source,
             fix="quantize it first, or write it with save_checkpoint",
         )
+    for name, weight in layers.items():
+        _check(name, weight, format)
     describe, write = _FORMATS[format]
     settings = describe(model, layers)
     tensors = {name: weight.detach() for name, weight in model.decoder.named_parameters()}
@@ -64,7 +66,6 @@ def save_quantized(model: Model, folder: Path | str, format: Format = "compresse
         bias = getattr(model.decoder.get_submodule(name), "bias", None)
         if bias is not None:
             tensors[f"{name}.bias"] = bias.detach()
-        _check(name, weight, format)
         for part, tensor in write(weight, settings):
             tensors[f"{name}.{part}"] = tensor
     write_folder(model, Path(folder), tensors, {"quantization_config": settings})
