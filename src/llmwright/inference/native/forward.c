@@ -3,7 +3,7 @@
  *     x += o_proj(attention(rotate(q), rotate(k), v)),   q, k, v = qkv_proj(norm x)
  *     x += down_proj(silu(gate) * up),                   gate, up = gate_up_proj(norm x)
  *
- * All threads walk through the same phases (pool.h); x stays in float32. Python owns weights,
+ * All threads walk through the same phases (pool.h), each loop over tasks being one; x stays in float32. Python owns weights,
  * cache and step; this file owns the scratch memory between them. */
 #include "attention.h"
 #include "pool.h"
@@ -88,12 +88,12 @@ static void silu_times(const float *gate, const float *up, int n, int padded, fl
 }
 
 /* y[row] += s B (A x[row]) for rows whose sequence has an adapter; pairs [first, first + count). */
-static void add_adapters(Pass *p, Pool *pool, int first, int count, int k, float *y, long stride, long rows, const int64_t *at, int worker) {
+static void add_adapters(Pass *p, Walker *w, int first, int count, int k, float *y, long stride, long rows, const int64_t *at) {
     const Step *s = p->step;
     if (!s->adapters) return;
-    float *t = p->spare + worker * p->spare_size;
+    float *t = p->spare + w->worker * p->spare_size;
     long from, to;
-    while (take(pool, rows * count, 1, &from, &to)) {
+    while (take(w, rows * count, 1, &from, &to)) {
         long row = from / count;
         const Lora *adapter = s->adapters[p->owner[at ? at[row] : row]];
         if (!adapter || !adapter[first + from % count].rank) continue;
@@ -108,18 +108,17 @@ static void add_adapters(Pass *p, Pool *pool, int first, int count, int k, float
         for (int r = 0; r < l->rank; r++)
             for (int o = 0; o < l->n; o++) out[o] += t[r] * l->b[(long)r * l->n + o];
     }
-    barrier(pool);
 }
 
-#define ROWS(total, row) for (long row, row##_end; take(pool, total, 1, &row, &row##_end);)
+#define ROWS(total, row) for (long row, row##_end; take(w, total, 1, &row, &row##_end);)
 
-static void walk(void *argument, Pool *pool, int worker) {
+static void walk(void *argument, Walker *w) {
     Pass *p = argument;
     const Model *m = p->model;
     const Step *s = p->step;
     const Cache *c = &m->cache;
     const long rows = s->tokens, hidden = m->hidden;
-    float *spare = p->spare + worker * p->spare_size;
+    float *spare = p->spare + w->worker * p->spare_size;
     for (int n = 0; n < m->layer_count; n++) {
         const Layer *layer = m->layers + n;
         const Linear *l = &layer->qkv;
@@ -127,11 +126,9 @@ static void walk(void *argument, Pool *pool, int worker) {
             rms_norm(s->x + row * hidden, layer->norm, m->eps, hidden, l->k, p->in.f32 + row * l->k);
             encode(&p->in, row, l->k, l->forms, l->perm, spare);
         }
-        barrier(pool);
-        product(pool, l->parts, l->count, &p->in, rows, p->fused, l->width, 0);
-        add_adapters(p, pool, 7 * n, 3, l->k, p->fused, l->width, rows, NULL, worker);
+        product(w, l->parts, l->count, &p->in, rows, p->fused, l->width, 0);
+        add_adapters(p, w, 7 * n, 3, l->k, p->fused, l->width, rows, NULL);
         ROWS(rows, row) place(c, n, p->fused + row * l->width, s->cos + row * c->head_dim, s->sin + row * c->head_dim, s->slots[row]);
-        barrier(pool);
         ROWS(p->span_count * c->kv_heads, task) {
             const Span *span = p->spans + task / c->kv_heads;
             long start = s->starts[span->sequence], end = s->starts[span->sequence + 1];
@@ -139,23 +136,20 @@ static void walk(void *argument, Pool *pool, int worker) {
             attend(c, n, task % c->kv_heads, s->tables + span->sequence * s->table_width, length, span->count, p->fused + row * l->width,
                    l->width, p->mixed + row * p->mixed_stride, p->mixed_stride, spare);
         }
-        barrier(pool);
         l = &layer->o;
         ROWS(rows, row) {
             memcpy(p->in.f32 + row * l->k, p->mixed + row * p->mixed_stride, l->k * sizeof(float));
             encode(&p->in, row, l->k, l->forms, l->perm, spare);
         }
-        barrier(pool);
-        product(pool, l->parts, l->count, &p->in, rows, s->x, hidden, 1);
-        add_adapters(p, pool, 7 * n + 3, 1, l->k, s->x, hidden, rows, NULL, worker);
+        product(w, l->parts, l->count, &p->in, rows, s->x, hidden, 1);
+        add_adapters(p, w, 7 * n + 3, 1, l->k, s->x, hidden, rows, NULL);
         l = &layer->gate_up;
         ROWS(rows, row) {
             rms_norm(s->x + row * hidden, layer->mlp_norm, m->eps, hidden, l->k, p->in.f32 + row * l->k);
             encode(&p->in, row, l->k, l->forms, l->perm, spare);
         }
-        barrier(pool);
-        product(pool, l->parts, l->count, &p->in, rows, p->fused, l->width, 0);
-        add_adapters(p, pool, 7 * n + 4, 2, l->k, p->fused, l->width, rows, NULL, worker);
+        product(w, l->parts, l->count, &p->in, rows, p->fused, l->width, 0);
+        add_adapters(p, w, 7 * n + 4, 2, l->k, p->fused, l->width, rows, NULL);
         long width = l->width;
         l = &layer->down;
         ROWS(rows, row) {
@@ -163,22 +157,19 @@ static void walk(void *argument, Pool *pool, int worker) {
             silu_times(gate, gate + m->inner, m->inner, l->k, p->in.f32 + row * l->k);
             encode(&p->in, row, l->k, l->forms, l->perm, spare);
         }
-        barrier(pool);
-        product(pool, l->parts, l->count, &p->in, rows, s->x, hidden, 1);
-        add_adapters(p, pool, 7 * n + 6, 1, l->k, s->x, hidden, rows, NULL, worker);
+        product(w, l->parts, l->count, &p->in, rows, s->x, hidden, 1);
+        add_adapters(p, w, 7 * n + 6, 1, l->k, s->x, hidden, rows, NULL);
     }
     if (s->hidden) {
         ROWS(rows, row) rms_norm(s->x + row * hidden, m->norm, m->eps, hidden, hidden, s->hidden + row * hidden);
-        barrier(pool);
     }
     const Linear *l = &m->head;
     ROWS(s->wanted, row) {
         rms_norm(s->x + s->logits_at[row] * hidden, m->norm, m->eps, hidden, l->k, p->in.f32 + row * l->k);
         encode(&p->in, row, l->k, l->forms, l->perm, spare);
     }
-    barrier(pool);
-    product(pool, l->parts, l->count, &p->in, s->wanted, s->logits, m->vocab, 0);
-    add_adapters(p, pool, 7 * m->layer_count, 1, l->k, s->logits, m->vocab, s->wanted, s->logits_at, worker);
+    product(w, l->parts, l->count, &p->in, s->wanted, s->logits, m->vocab, 0);
+    add_adapters(p, w, 7 * m->layer_count, 1, l->k, s->logits, m->vocab, s->wanted, s->logits_at);
 }
 
 enum { SPARE = 1 << 16 }; /* floats of scores that a span of several queries may take */

@@ -35,7 +35,7 @@ class Arena:
 
     def keep(self, values: Tensor) -> int:
         """Copy ``values`` to 64-byte aligned memory and give its address."""
-        values = values.detach().contiguous()
+        values = values.detach()
         size = values.numel() * values.element_size()
         if self._chunk is None or self._used + size + 64 > self._chunk.numel():
             self._chunk = torch.empty(max(_CHUNK, size + 64), dtype=torch.uint8)
@@ -43,7 +43,7 @@ class Arena:
             self.kept.append(self._chunk)
             self._used = -self._chunk.data_ptr() % 64
         place = self._chunk[self._used : self._used + size]
-        place.view(values.dtype).copy_(values.view(-1))
+        place.view(values.dtype).view(values.shape).copy_(values)
         self._used += (size + 63) // 64 * 64
         self.bytes += size
         return place.data_ptr()
@@ -189,10 +189,10 @@ def _matrix(
         if order is not None and kind == torch.bfloat16:
             dense = [weight[:, order] for weight in dense]
         matrix.kind = F32 if kind == torch.float32 else BF16
-        matrix.codes = arena.keep(_dense_panels(torch.cat(dense), columns))
+        matrix.codes = arena.keep(_dense_panels(_stacked(dense), columns))
         return matrix
     weights = [layer.quantized for layer in layers]
-    codes = torch.cat([w.codes if order is None else w.codes[:, order] for w in weights])
+    codes = _stacked([w.codes if order is None else w.codes[:, order] for w in weights])
     matrix.kind = INT4 if form.kind == "int4" else INT8
     matrix.group = form.group // 32
     matrix.half_scales = form.half
@@ -213,6 +213,10 @@ def _dense(layer: nn.Linear | QuantizedLinear, dtype: torch.dtype) -> Tensor:
     return layer.weight.detach().to(dtype)
 
 
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))  # no copy of the widest
+
+
 def _padded(values: Tensor, rows: int, columns: int) -> Tensor:
     """[rows, columns] with zeros below and to the right of ``values``."""
     if values.shape == (rows, columns):
@@ -223,19 +227,20 @@ def _padded(values: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _dense_panels(weight: Tensor, columns: int) -> Tensor:
-    """[out, in] -> [panels, in, 32], or for bfloat16 [panels, in / 2, 32, 2]."""
+    """[out, in] -> [panels, in, 32], or for bfloat16 [panels, in / 2, 32, 2], as int32."""
     weight = _padded(weight, _up(weight.shape[0], 32), columns)
-    pair = 1 if weight.dtype == torch.float32 else 2
-    return weight.view(-1, 32, columns // pair, pair).transpose(1, 2)
+    words = weight.view(torch.int32)  # moved four bytes at a time
+    return words.view(-1, 32, words.shape[1]).transpose(1, 2)
 
 
 def _code_panels(codes: Tensor, columns: int, *, four_bits: bool) -> Tensor:
-    """[out, in] uint8 -> [panels, in / 4, 16, 4], or two codes a byte [panels, in / 8, 16, 4]."""
+    """[out, in] uint8 -> [panels, in / 4, 16, 4], or two codes a byte [panels, in / 8, 16, 4],
+    as int32."""
     codes = _padded(codes, _up(codes.shape[0], 16), columns)
-    if not four_bits:
-        return codes.view(-1, 16, columns // 4, 4).transpose(1, 2)
-    codes = codes.view(-1, 16, columns // 8, 2, 4).transpose(1, 2)  # [panels, in / 8, 16, 2, 4]
-    return codes[..., 0, :] | codes[..., 1, :] << 4
+    words = codes.contiguous().view(torch.int32)  # four codes each
+    if four_bits:
+        words = words[:, 0::2] | words[:, 1::2] << 4
+    return words.view(-1, 16, words.shape[1]).transpose(1, 2)
 
 
 def _scale_panels(values: Tensor) -> Tensor:

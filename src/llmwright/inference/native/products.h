@@ -226,7 +226,7 @@ PANELS(panel_int8, INT8)
 PANELS(panel_int4, INT4)
 
 /* The share of one thread in y [rows, stride] (+)= x W^T + bias; y's row 0 belongs to x's row 0. */
-static void product(Pool *pool, const Matrix *parts, int count, const Inputs *in, long rows, float *y, long stride, int add) {
+static void product(Walker *w, const Matrix *parts, int count, const Inputs *in, long rows, float *y, long stride, int add) {
     static void (*const of_kind[])(const Inputs *, long, const Matrix *, long, float *, long, int) = {
         panel_f32, panel_bf16, panel_int8, panel_int4};
     long ends[3], total = 0, from, to;
@@ -234,12 +234,11 @@ static void product(Pool *pool, const Matrix *parts, int count, const Inputs *in
         int width = parts[p].kind == F32 || parts[p].kind == BF16 ? 32 : 16;
         ends[p] = total += (parts[p].n + width - 1) / width;
     }
-    long chunk = total / (pool->threads * 8) + 1;
-    while (take(pool, total, chunk, &from, &to))
+    long chunk = total / (w->pool->threads * 8) + 1;
+    while (take(w, total, chunk, &from, &to))
         for (long task = from; task < to; task++) {
             int p = 0;
             while (task >= ends[p]) p++;
             of_kind[parts[p].kind](in, rows, parts + p, task - (p ? ends[p - 1] : 0), y, stride, add);
         }
-    barrier(pool);
 }
