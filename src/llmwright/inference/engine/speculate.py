@@ -67,7 +67,7 @@ class StepCost:
 class Speculator:
     """Gives drafts to sequences and learns from what came of them."""
 
-    def __init__(self, proposer: Proposer, longest: int = 8) -> None:
+    def __init__(self, proposer: Proposer, longest: int = 16) -> None:
         self._proposer = proposer
         self._longest = longest
         self._controllers: dict[Sequence, LengthController] = {}
