@@ -15,8 +15,8 @@ Answers. Questions on the sentence of XQuAD that answers them are answered freel
 ``cascade_generate``; quality is SQuAD's token F1, with its 95% interval.
 
 Cost is in steps of the large model: a step of the small one costs its share of the weights (both
-are bound by memory) or ``--small-cost``, a further token in a pass ``--token-cost`` (what the engine measures on one
-stream: benchmarks/speculation.py), and reading the prompt is left out.
+are bound by memory) or ``--small-cost``; a further token in a pass costs ``--token-cost``, which
+benchmarks/speculation.py measures; reading the prompt is left out.
 
     python benchmarks/cascades.py --data FOLDER [--small FOLDER] [--plot FILE]
 """
