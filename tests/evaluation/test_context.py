@@ -164,6 +164,14 @@ def test_tuning_changes_the_tuned_model_alone(model, text, tmp_path):
     assert untuned.logprobs("linear", 256) == plain
 
 
+def test_a_checkpoint_s_own_scaling(model, text, tmp_path):
+    given = extend_context(model, YarnScaling(2.0, TRAINED), 2 * TRAINED)
+    settings = replace(SETTINGS, methods=("own", "yarn"), factor=2.0, lengths=(256,), needles=0)
+    result = measure_context(given, text, settings, tmp_path)
+    assert result.trained == TRAINED
+    assert result.logprobs("own", 256) == result.logprobs("yarn", 256)
+
+
 def test_pictures(report, tmp_path):
     names = [path.name for path in draw_context(report, tmp_path)]
     assert names == ["perplexity.svg", "perplexity.png", "needles.svg", "needles.png"]

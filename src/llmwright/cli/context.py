@@ -32,16 +32,57 @@ _GIB = 1 << 30
     show_default=True,
     help="Tokens, or times the trained length, with commas.",
 )
-@click.option("--methods", default="none,linear,ntk,dynamic,yarn", show_default=True)
-@click.option("--factor", type=click.FloatRange(1), help="Of the scalings; longest / trained.")
-@click.option("--passages", default=1, show_default=True, type=click.IntRange(1))
-@click.option("--scored", default=512, show_default=True, type=click.IntRange(1), help="Places.")
-@click.option("--needles", default=5, show_default=True, type=click.IntRange(0, 20))
+@click.option(
+    "--methods",
+    default="none,linear,ntk,dynamic,yarn",
+    show_default=True,
+    help="And own: the checkpoint's own scaling.",
+)
+@click.option(
+    "--factor", type=click.FloatRange(1), help="Of the scalings; default: longest / trained."
+)
+@click.option(
+    "--passages",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Texts that perplexity rests on.",
+)
+@click.option(
+    "--scored",
+    default=512,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Places scored for each length.",
+)
+@click.option(
+    "--needles",
+    default=5,
+    show_default=True,
+    type=click.IntRange(0, 20),
+    help="Hidden in each text; 0 leaves them out.",
+)
 @click.option("--needle-lengths", help="As --lengths, where they differ.")
-@click.option("--trials", default=1, show_default=True, type=click.IntRange(1))
-@click.option("--finetune-steps", default=0, show_default=True, type=click.IntRange(0))
-@click.option("--finetune-length", type=click.IntRange(128), help="Tokens a step; the longest.")
-@click.option("--memory", default=8.0, show_default=True, type=click.FloatRange(0), help="GiB.")
+@click.option(
+    "--trials",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Texts that needles are hidden in.",
+)
+@click.option(
+    "--finetune-steps",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Tune each method so long, and measure it again.",
+)
+@click.option(
+    "--finetune-length", type=click.IntRange(128), help="Tokens a step; default: the longest."
+)
+@click.option(
+    "--memory", default=8.0, show_default=True, type=click.FloatRange(0), help="GiB to fill."
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option(
     "--dtype",

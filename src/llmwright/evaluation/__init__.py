@@ -24,11 +24,12 @@ from llmwright.evaluation.retrieval_metrics import (
 )
 
 if TYPE_CHECKING:
-    from llmwright.evaluation.context import ContextReport, ContextSettings, measure_context
+    from llmwright.evaluation.context import ContextSettings, measure_context
     from llmwright.evaluation.context_figures import draw_context
+    from llmwright.evaluation.context_report import ContextReport
 
 _HOMES = {
-    "ContextReport": "context",
+    "ContextReport": "context_report",
     "ContextSettings": "context",
     "draw_context": "context_figures",
     "measure_context": "context",

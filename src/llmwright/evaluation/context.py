@@ -15,12 +15,10 @@ what is near; only the needles say whether the far is read.
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from llmwright.core import (
     ConfigurationError,
@@ -28,10 +26,10 @@ from llmwright.core import (
     InputError,
     Journal,
     Message,
-    Score,
     content_hash,
     progress,
 )
+from llmwright.evaluation.context_report import ContextReport, Record
 from llmwright.inference import Needle, find_needles, hide, logprobs_at, make_needles
 from llmwright.modeling import (
     METHODS,
@@ -42,18 +40,20 @@ from llmwright.modeling import (
     scaling_by_name,
     trained_length,
 )
-from llmwright.statistics import mean_score, paired_bootstrap
 from llmwright.training import LoraSettings, train_lora
 
-Record = dict[str, Any]
+OWN = "own"
+"""The scaling that the checkpoint names: how LongRoPE and Llama 3 are measured."""
+
 _CHAT_ROOM = 64  # tokens that a chat template may put around a tuning text
 _ADAPTER = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class ContextSettings:
-    """What to measure. ``lengths`` count tokens; ``factor`` is what the scalings are set to, by
-    default the longest length over the trained one. ``texts`` passages are scored at ``scored``
+    """What to measure. ``methods`` are those of ``modeling.METHODS``, and "own" for the scaling
+    that the checkpoint names itself. ``lengths`` count tokens; ``factor`` is what the scalings
+    are set to, by default the longest length over the trained one. ``texts`` passages are scored at ``scored``
     places for each length. ``needles`` are hidden in each of ``trials`` texts, 0 for none;
     ``needle_lengths`` are the same as ``lengths`` by default."""
 
@@ -81,112 +81,6 @@ class ContextSettings:
                 )
 
 
-@dataclass(frozen=True, slots=True)
-class ContextReport:
-    """The records of all passes, and what they come to."""
-
-    records: tuple[Record, ...]
-    trained: int
-    factor: float
-
-    def perplexity(self, method: str, length: int, *, tuned: bool = False) -> Score:
-        """Perplexity at ``length``, its interval over places; without a value where none was
-        measured."""
-        score = mean_score("perplexity", [-x for x in self.logprobs(method, length, tuned=tuned)])
-        if score.value is None or score.low is None or score.high is None:
-            return score
-        return replace(
-            score,
-            value=math.exp(score.value),
-            low=math.exp(score.low),
-            high=math.exp(score.high),
-        )
-
-    def gain(self, method: str, over: str, length: int) -> Score:
-        """Mean log-probability a token of ``method`` less that of ``over``, in nats, paired by
-        place."""
-        return paired_bootstrap(self.logprobs(over, length), self.logprobs(method, length))
-
-    def logprobs(self, method: str, length: int, *, tuned: bool = False) -> list[float]:
-        """Log-probabilities at the places from ``length / 2`` on, up to ``length``."""
-        return [
-            logprob
-            for place, logprob in self.curve(method, length, tuned=tuned)
-            if length // 2 <= place < length
-        ]
-
-    def curve(self, method: str, length: int, *, tuned: bool = False) -> list[tuple[int, float]]:
-        """(place, log-probability) below ``length``, of all texts."""
-        return [
-            pair
-            for record in self._of("perplexity", method, tuned)
-            if length in record["lengths"]
-            for pair in zip(record["places"], record["logprobs"], strict=True)
-            if pair[0] < length
-        ]
-
-    def found(
-        self, method: str, length: int, depth: float | None = None, *, tuned: bool = False
-    ) -> Score:
-        """Share of needles whose number was the likeliest of those in the text."""
-        return mean_score(
-            "found",
-            [
-                float(needle["rank"] == 1)
-                for record in self._of("needles", method, tuned)
-                if record["length"] == length
-                for needle in record["found"]
-                if depth is None or needle["depth"] == depth
-            ],
-        )
-
-    def written(self, method: str, length: int, *, tuned: bool = False) -> Score:
-        """Share of needles whose number was written out by greedy decoding."""
-        return mean_score(
-            "written",
-            [
-                float(needle["written"].strip() == needle["number"])
-                for record in self._of("needles", method, tuned)
-                if record["length"] == length
-                for needle in record["found"]
-            ],
-        )
-
-    def rows(self) -> list[Record]:
-        """A row for each method, tuned or not, and length, as tables and programs want it."""
-        keys = dict.fromkeys(
-            (record["method"], record["tuned"], length)
-            for record in self.records
-            for length in (record.get("lengths") or [record["length"]])
-        )
-        rows = []
-        for method, tuned, length in sorted(keys, key=lambda key: (key[1], key[2])):
-            perplexity = self.perplexity(method, length, tuned=tuned)
-            found = self.found(method, length, tuned=tuned)
-            written = self.written(method, length, tuned=tuned)
-            rows.append(
-                {
-                    "method": method,
-                    "tuned": tuned,
-                    "length": length,
-                    "factor": self.factor,
-                    "perplexity": perplexity.value,
-                    "low": perplexity.low,
-                    "high": perplexity.high,
-                    "places": perplexity.n,
-                    "found": found.value,
-                    "written": written.value,
-                    "needles": found.n,
-                }
-            )
-        return rows
-
-    def _of(self, kind: str, method: str, tuned: bool) -> Iterator[Record]:
-        for record in self.records:
-            if (record["kind"], record["method"], record["tuned"]) == (kind, method, tuned):
-                yield record
-
-
 def measure_context(
     model: Model, text: str, settings: ContextSettings, folder: Path
 ) -> ContextReport:
@@ -203,7 +97,10 @@ def measure_context(
         needle_lengths = ()
     longest = max((*settings.lengths, *needle_lengths))
     factor = settings.factor or max(1.0, longest / trained)
-    scalings = {name: scaling_by_name(name, factor, trained) for name in settings.methods}
+    scalings = {
+        name: model.config.rope_scaling if name == OWN else scaling_by_name(name, factor, trained)
+        for name in settings.methods
+    }
     hay = model.tokenizer.encode(text)
     passages = max(settings.texts, settings.trials if needle_lengths else 0)
     tuning_length = settings.finetune_length or longest

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmwright.evaluation.context import ContextReport
+from llmwright.evaluation.context_report import ContextReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
