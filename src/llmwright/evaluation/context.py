@@ -53,9 +53,9 @@ _ADAPTER = "adapter_model.safetensors"
 class ContextSettings:
     """What to measure. ``methods`` are those of ``modeling.METHODS``, and "own" for the scaling
     that the checkpoint names itself. ``lengths`` count tokens; ``factor`` is what the scalings
-    are set to, by default the longest length over the trained one. ``texts`` passages are scored at ``scored``
-    places for each length. ``needles`` are hidden in each of ``trials`` texts, 0 for none;
-    ``needle_lengths`` are the same as ``lengths`` by default."""
+    are set to, by default the longest length over the trained one. ``texts`` passages are scored
+    at ``scored`` places for each length. ``needles`` are hidden in each of ``trials`` texts, 0 for
+    none; ``needle_lengths`` are the same as ``lengths`` by default."""
 
     lengths: tuple[int, ...]
     methods: tuple[str, ...] = METHODS
