@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# The tests run in as many processes as there are cores; threads within each would only fight.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # How long an example takes says how busy the machine is, not whether the code is right.
 # In CI the examples are the same each time: a run there judges a change, here it explores.
 settings.register_profile("llmwright", deadline=None, derandomize=bool(os.environ.get("CI")))

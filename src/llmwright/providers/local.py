@@ -118,7 +118,7 @@ class LocalModel:
         )
 
     def _tops(self, tokens: list[Token], params: SamplingParams) -> tuple[TokenLogprob, ...]:
-        """What ``SamplingParams.logprobs`` asks for; a token that only ended the answer has none."""
+        """What ``params.logprobs`` asks for; a token that only ended the answer has none."""
         if params.logprobs is None:
             return ()
         ends = {*self.model.tokenizer.eos_ids, *params.stop_token_ids}

@@ -1,8 +1,9 @@
 """The engine: many requests, one paged cache, one forward pass a step.
 
-Read in this order: ``blocks`` (who holds which page), ``request`` (what is asked for), ``scheduler``
-(what the next pass computes), ``batching`` and ``runner`` (the pass as tensors), ``torch_runner``
-(a model that computes it), ``core`` (the loop), ``engine`` (threads and event loops around it).
+Read in this order: ``blocks`` (who holds which page), ``request`` (what is asked for),
+``scheduler`` (what the next pass computes), ``batching`` and ``runner`` (the pass as tensors),
+``torch_runner`` (a model that computes it), ``core`` (the loop), ``engine`` (the thread and the
+event loops around it).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import atexit
 import threading
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,11 +33,12 @@ from llmwright.inference.decoding import (
 from llmwright.inference.engine.core import EngineCore, Sent
 from llmwright.inference.engine.memory import plan_memory
 from llmwright.inference.engine.request import Request, SoftPrompt, Token
+from llmwright.inference.engine.runner import Runner
 from llmwright.inference.engine.runners import KVDType, RunnerKind, make_runner
 from llmwright.inference.engine.speculate import Speculator
 from llmwright.inference.engine.stats import Stats
 from llmwright.inference.speculation import NGramProposer, Proposer
-from llmwright.modeling import Model, read_adapter
+from llmwright.modeling import Adapter, Model, read_adapter
 
 
 class _Reader:
@@ -53,7 +55,8 @@ class Engine:
     ``token_budget``: most tokens of one pass, so how long a prompt may delay the others.
     ``cache_tokens``: what the cache holds (see ``plan_memory`` for the default; ``memory`` is the
     plan). ``speculate``: "ngram" drafts from the text itself and switches itself off where that
-    does not pay; or a ``Proposer`` of your own. Close it, or use it as a context manager.
+    does not pay; or a ``Proposer`` of your own. ``runner``: see ``make_runner``; or one of your
+    own, whose cache then counts. Close it, or use it as a context manager.
 
     Raises ``CapacityError`` where the cache does not fit into the memory that is free.
     """
@@ -70,7 +73,7 @@ class Engine:
         kv_dtype: KVDType = "auto",
         prefix_caching: bool = True,
         speculate: Literal["ngram"] | Proposer | None = None,
-        runner: RunnerKind = "auto",
+        runner: RunnerKind | Runner = "auto",
     ) -> None:
         self.model = model
         self.memory = plan_memory(
@@ -82,9 +85,10 @@ class Engine:
             token_budget=token_budget,
         )
         self.memory.check(model.source)
-        self._runner = make_runner(
-            model, self.memory.cache_tokens // block_size, block_size, kv_dtype, runner
-        )
+        if isinstance(runner, str):
+            blocks = self.memory.cache_tokens // block_size
+            runner = make_runner(model, blocks, block_size, kv_dtype, runner)
+        self._runner = runner
         if speculate == "ngram":
             speculate = NGramProposer()
         self._core = EngineCore(
@@ -98,9 +102,10 @@ class Engine:
         self._max_waiting = max_waiting
         self._adapters: set[str] = set()
         self._readers: dict[Request, _Reader] = {}  # the worker's
+        self._entering: dict[Request, _Reader] = {}
         self._inbox: list[Callable[[], None]] = []
         self._closing = False
-        self._change = threading.Condition()  # guards _inbox and _closing
+        self._change = threading.Condition()  # guards the three before it
         self._worker = threading.Thread(target=self._work, name="llmwright-engine", daemon=True)
         self._worker.start()
         atexit.register(self.close)  # a daemon thread must not run into the interpreter's end
@@ -113,7 +118,8 @@ class Engine:
 
     def stats(self) -> Stats:
         """Counts and times as of now."""
-        return self._core.stats()
+        stats = self._core.stats()
+        return replace(stats, waiting=stats.waiting + len(self._entering))
 
     def close(self) -> None:
         """Stop after the pass under way; requests not finished end with an error."""
@@ -123,13 +129,14 @@ class Engine:
         self._worker.join()
         atexit.unregister(self.close)
 
-    def add_adapter(self, name: str, folder: Path | str) -> None:
-        """Make a LoRA adapter available under ``name``; requests choose it one by one.
-
-        Raises ``ModelSourceError`` and ``InputError`` as ``read_adapter`` does.
+    def add_adapter(self, name: str, adapter: Adapter | Path | str) -> None:
+        """Make a LoRA adapter, or the folder of one, available under ``name``; requests choose
+        it one by one. Raises ``ModelSourceError`` and ``InputError`` as ``read_adapter`` does.
         """
-        adapter = read_adapter(folder, self.model.decoder)
-        self._call(lambda: self._runner.add_adapter(name, adapter))
+        if not isinstance(adapter, Adapter):
+            adapter = read_adapter(adapter, self.model.decoder)
+        ready = adapter
+        self._call(lambda: self._runner.add_adapter(name, ready))
         self._adapters.add(name)
 
     def remove_adapter(self, name: str) -> None:
@@ -175,14 +182,14 @@ class Engine:
         with self._change:
             if self._closing:
                 raise RuntimeError("the engine is closed")
-            waiting = len(self._core.scheduler.waiting) + len(self._inbox)
+            waiting = len(self._core.scheduler.waiting) + len(self._entering)
             if waiting >= self._max_waiting:
                 raise CapacityError(
                     f"{waiting} requests wait already",
                     where=self.model.source,
                     fix="try again later, or raise max_waiting",
                 )
-            self._inbox.append(lambda: self._add(request, reader))
+            self._entering[request] = reader
             self._change.notify()
         left = params.n
         try:
@@ -206,8 +213,9 @@ class Engine:
         finally:
             if left:
                 with self._change:
-                    self._inbox.append(lambda: self._cancel(request))
-                    self._change.notify()
+                    if self._entering.pop(request, None) is None:
+                        self._inbox.append(lambda: self._cancel(request))
+                        self._change.notify()
 
     # -- before a request is let in ------------------------------------------------------------
 
@@ -285,17 +293,26 @@ class Engine:
                 sent = self._core.fail(error)
             self._send(sent)
         closed = RuntimeError("the engine was closed")
+        with self._change:
+            self._readers |= self._entering
+            self._entering = {}
         self._send([(request, closed) for request in self._readers])
 
     def _take_in(self) -> bool:
         """Do what was asked for since the last pass; False when it is time to end."""
         with self._change:
-            self._change.wait_for(lambda: self._inbox or self._closing or self._core.busy)
+            self._change.wait_for(
+                lambda: self._entering or self._inbox or self._closing or self._core.busy
+            )
+            if self._closing:
+                return False
+            entering, self._entering = self._entering, {}
             inbox, self._inbox = self._inbox, []
-            closing = self._closing
+        for request, reader in entering.items():
+            self._add(request, reader)
         for task in inbox:
             task()
-        return not closing
+        return True
 
     def _call(self, task: Callable[[], None]) -> None:
         """Let the worker do something between two passes, and wait until it is done."""

@@ -90,15 +90,16 @@ def available_bytes(device: torch.device) -> int | None:
     """Memory that can be taken on ``device``, None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    found = []
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                found.append(int(line.split()[1]) * 1024)
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        return None
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = (group / "memory.max").read_text().strip()
         if limit != "max":
-            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-            found.append(int(limit) - used)
-    except OSError:  # another system, or no such control group: what was read so far counts
-        return min(found, default=None)
-    return min(found, default=None)
+            free.append(int(limit) - int((group / "memory.current").read_text()))
+    except OSError:  # no control group of this kind limits us
+        return min(free, default=None)
+    return min(free, default=None)

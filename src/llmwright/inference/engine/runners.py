@@ -9,6 +9,7 @@ import torch
 from llmwright.core import ConfigurationError, MissingDependencyError
 from llmwright.inference.engine.runner import Runner
 from llmwright.inference.engine.torch_runner import TorchRunner
+from llmwright.inference.native import NativeRunner, native_available
 from llmwright.modeling import Model
 
 KVDType = Literal["auto", "float32", "bfloat16", "int8"]
@@ -24,14 +25,11 @@ def make_runner(
     ``ConfigurationError`` for a cache in int8 without it.
     """
     decoder = model.decoder
-    reason = "it was not asked for"
-    if kind != "torch":
-        from llmwright.inference.native import NativeRunner, native_available
-
-        reason = native_available() if decoder.device.type == "cpu" else "the model is on a GPU"
-    if kind != "torch" and not reason:
+    on_cpu = decoder.device.type == "cpu"
+    if kind != "torch" and on_cpu and native_available():
         return NativeRunner(decoder, blocks, block_size, kv_dtype)
     if kind == "native":
+        reason = native_available().reason if on_cpu else "the model is on a GPU"
         raise MissingDependencyError(
             f"the compiled kernels cannot be used: {reason}", fix="install a C compiler"
         )

@@ -21,7 +21,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import count
 
-from llmwright.inference.engine.blocks import BlockManager
+from llmwright.inference.engine.blocks import BlockManager, Table
 from llmwright.inference.engine.request import Request, Sequence
 
 
@@ -110,10 +110,12 @@ class Scheduler:
         )
         if sum(r.branches for r in self.running) + request.branches > self._max_sequences:
             return None
-        if not (request.search and request.search.needs_hidden):  # blocks hold no hidden states
-            for sequence in request.sequences:
-                sequence.table = self._manager.match(sequence.tokens, request.root)
-                sequence.computed = len(sequence.table.blocks) * self._manager.block_size
+        for sequence in request.sequences:
+            if request.search and request.search.needs_hidden:  # which no block remembers
+                sequence.table = Table(parent=request.root)
+                continue
+            sequence.table = self._manager.match(sequence.tokens, request.root)
+            sequence.computed = len(sequence.table.blocks) * self._manager.block_size
         if not self._make_room(request, batch):
             for sequence in request.sequences:
                 self._manager.release(sequence.table)

@@ -1,0 +1,447 @@
+"""The engine gives what the plain loop gives, to everyone who asks, whatever else goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from contextlib import aclosing
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmwright.core import CapacityError, InputError, SamplingParams
+from llmwright.inference.decoding import SamplingState, choose
+from llmwright.inference.engine import Engine, TorchRunner
+from llmwright.inference.native import native_available
+
+SAMPLED = SamplingParams(max_tokens=12, temperature=1.0, top_k=50, top_p=0.95, seed=5)
+
+
+def plain_loop(model, prompt, params):
+    """Forward the whole text, choose, append; no cache, no batch. Gives ids and log-probabilities."""
+    ids, logprobs = list(prompt), []
+    state = SamplingState(params, prompt, model.tokenizer)
+    with torch.inference_mode():
+        for _ in range(params.max_tokens):
+            logits = model.decoder(torch.tensor([ids]))[0, -1]
+            ids.append(choose(logits[None], [state])[0].token)
+            state.advance(ids[-1])
+            logprobs.append(float(logits.log_softmax(-1)[ids[-1]]))
+            if (
+                ids[-1] in model.tokenizer.eos_ids
+                or len(ids) == model.config.max_position_embeddings
+            ):
+                break
+    return ids[len(prompt) :], logprobs
+
+
+def prompt_of(number, length=None):
+    """Different for each number."""
+    length = 3 + number % 17 if length is None else length
+    return [3 + (number * 31 + place * 7) % 390 for place in range(length)]
+
+
+async def collect(engine, prompt, params):
+    async with aclosing(engine.stream_tokens(prompt, params)) as tokens:
+        return [token async for token in tokens]
+
+
+def ids_of(tokens):
+    return [token.id for token in tokens]
+
+
+def without_eos(model):
+    """The same model, which never ends by itself."""
+    return replace(model, tokenizer=_Endless(model.tokenizer))
+
+
+class _Endless:
+    def __init__(self, tokenizer):
+        self.__dict__.update(tokenizer.__dict__)
+        self.eos_ids = frozenset()
+        self.stream_decoder = tokenizer.stream_decoder
+
+
+@pytest.fixture(scope="module", params=["torch", "native"])
+def engine(tiny, request):
+    if request.param == "native" and (reason := native_available().reason):
+        pytest.skip(f"the compiled kernels cannot be used: {reason}")
+    with Engine(tiny, max_sequences=8, token_budget=16, runner=request.param) as running:
+        yield running
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 60), st.booleans())
+def test_alone_equals_the_plain_loop(tiny, engine, number, length, greedy):
+    params = SamplingParams(max_tokens=8) if greedy else replace(SAMPLED, seed=number)
+    tokens = asyncio.run(collect(engine, prompt_of(number, length), params))
+    ids, logprobs = plain_loop(tiny, prompt_of(number, length), params)
+    assert ids_of(tokens) == ids
+    torch.testing.assert_close([t.logprob for t in tokens], logprobs, atol=1e-4, rtol=1e-4)
+    assert [t.finish_reason is None for t in tokens[:-1]] == [True] * (len(tokens) - 1)
+    expected = "stop" if ids[-1] in tiny.tokenizer.eos_ids else "length"
+    assert tokens[-1].finish_reason == expected
+
+
+def test_two_hundred_at_once_all_finish_and_none_is_mixed_up(tiny):
+    def params(number):
+        return SAMPLED if number % 2 else SamplingParams(max_tokens=6 + number % 7)
+
+    async def everyone():
+        return await asyncio.gather(
+            *(collect(running, prompt_of(n), params(n)) for n in range(200))
+        )
+
+    with Engine(tiny) as running:
+        answers = asyncio.run(everyone())
+        assert (running.stats().running, running.stats().waiting) == (0, 0)
+        assert running.stats().generated_tokens == sum(map(len, answers))
+    for number, tokens in list(enumerate(answers))[::7]:
+        assert ids_of(tokens) == plain_loop(tiny, prompt_of(number), params(number))[0]
+
+
+def test_text_is_that_of_the_tokens_and_ends_at_eos(tiny, engine):
+    tokens = asyncio.run(collect(engine, prompt_of(1), SamplingParams(max_tokens=40)))
+    assert "".join(t.text for t in tokens) == tiny.tokenizer.decode(ids_of(tokens))
+    # Make a token that came in the middle the end token: the answer ends there, without its text.
+    end = tokens[5].id
+    first = ids_of(tokens).index(end)
+    ending = replace(tiny, tokenizer=_Endless(tiny.tokenizer))
+    ending.tokenizer.eos_ids = frozenset([end])
+    with Engine(ending) as running:
+        cut = asyncio.run(collect(running, prompt_of(1), SamplingParams(max_tokens=40)))
+    assert ids_of(cut) == ids_of(tokens)[: first + 1]
+    assert cut[-1].finish_reason == "stop"
+    assert "".join(t.text for t in cut) == tiny.tokenizer.decode(ids_of(cut)[:-1])
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 9])
+def test_stop_strings_cut_the_text_wherever_they_fall(tiny, width):
+    with Engine(without_eos(tiny)) as running:
+        whole = asyncio.run(collect(running, prompt_of(2), SamplingParams(max_tokens=30)))
+        text = "".join(t.text for t in whole)
+        stop = text[11 : 11 + width]
+        params = SamplingParams(max_tokens=30, stop=("\x00never", stop))
+        cut = asyncio.run(collect(running, prompt_of(2), params))
+    assert cut[-1].finish_reason == "stop"
+    assert "".join(t.text for t in cut) == text[: text.index(stop)]
+    assert ids_of(cut) == ids_of(whole)[: len(cut)]  # and nothing was generated after it
+    joined = "".join(tiny.tokenizer.decode(ids_of(cut)))
+    assert stop in joined
+    assert stop not in tiny.tokenizer.decode(ids_of(cut)[:-1])
+
+
+def test_held_back_text_is_given_out_at_the_end(tiny):
+    with Engine(without_eos(tiny)) as running:
+        whole = asyncio.run(collect(running, prompt_of(2), SamplingParams(max_tokens=20)))
+        text = "".join(t.text for t in whole)
+        params = SamplingParams(max_tokens=20, stop=(text[-3:] + "\x00",))
+        tokens = asyncio.run(collect(running, prompt_of(2), params))
+    assert "".join(t.text for t in tokens) == text
+    assert tokens[-1].finish_reason == "length"
+
+
+def test_the_context_is_filled_to_the_last_place_and_not_beyond(tiny):
+    small = without_eos(replace(tiny, config=replace(tiny.config, max_position_embeddings=40)))
+    with Engine(small, token_budget=16) as running:
+        tokens = asyncio.run(collect(running, prompt_of(3, 33), SamplingParams(max_tokens=100)))
+        assert len(tokens) == 7
+        assert tokens[-1].finish_reason == "length"
+        assert (
+            ids_of(tokens) == plain_loop(small, prompt_of(3, 33), SamplingParams(max_tokens=7))[0]
+        )
+        one = asyncio.run(collect(running, prompt_of(3, 39), SamplingParams(max_tokens=100)))
+        assert len(one) == 1
+        with pytest.raises(CapacityError, match=r"40 tokens, and the model's context holds 40"):
+            asyncio.run(collect(running, prompt_of(3, 40), None))
+
+
+@pytest.mark.parametrize(("prompt", "why"), [([], "empty"), ([400], "0 to 399"), ([-1], "0 to")])
+def test_bad_prompts(engine, prompt, why):
+    with pytest.raises(InputError, match=why):
+        asyncio.run(collect(engine, prompt, None))
+
+
+class _Gate:
+    """A runner that waits at each pass until it is let through."""
+
+    def __init__(self, runner):
+        self.runner = runner
+        self.blocks, self.block_size = runner.blocks, runner.block_size
+        self.copy_blocks = runner.copy_blocks
+        self.passes = threading.Semaphore(0)
+        self.open = False
+        self.widths = []
+
+    def forward(self, step):
+        self.widths.append(len(step.token_ids))
+        if not self.open:
+            assert self.passes.acquire(timeout=60)
+        return self.runner.forward(step)
+
+    def let_everything_through(self):
+        self.open = True
+        self.passes.release(1000)
+
+
+def gated(tiny, blocks=400, **options):
+    gate = _Gate(TorchRunner(tiny.decoder, blocks))
+    return gate, Engine(without_eos(tiny), runner=gate, **options)
+
+
+def test_a_long_prompt_is_read_in_chunks_between_which_others_answer(tiny):
+    async def run():
+        short = asyncio.create_task(collect(running, prompt_of(1, 4), SamplingParams(max_tokens=9)))
+        while not gate.widths:
+            await asyncio.sleep(0)
+        long = asyncio.create_task(collect(running, prompt_of(2, 50), SamplingParams(max_tokens=1)))
+        while not running.stats().waiting:
+            await asyncio.sleep(0)
+        gate.let_everything_through()
+        await asyncio.gather(short, long)
+
+    gate, running = gated(tiny, max_sequences=8, token_budget=16)
+    with running:
+        asyncio.run(run())
+    # 4 prompt tokens; then each pass 1 token of the short and 15 of the long one.
+    assert gate.widths == [4, 16, 16, 16, 6, 1, 1, 1, 1]
+
+
+def test_prompts_share_the_chunk_in_the_order_they_came(tiny):
+    async def run():
+        first = asyncio.create_task(collect(running, prompt_of(1, 4), SamplingParams(max_tokens=9)))
+        while not gate.widths:
+            await asyncio.sleep(0)
+        others = [
+            asyncio.create_task(collect(running, prompt_of(n, 20), SamplingParams(max_tokens=1)))
+            for n in (2, 3)
+        ]
+        while running.stats().waiting < 2:
+            await asyncio.sleep(0)
+        gate.let_everything_through()
+        await asyncio.gather(first, *others)
+
+    gate, running = gated(tiny, max_sequences=8, token_budget=16)
+    with running:
+        asyncio.run(run())
+    # One token of the first beside 15 of the second, then 5 of it and 10 of the third, then 10.
+    assert gate.widths == [4, 16, 16, 11, 1, 1, 1, 1, 1]
+
+
+def test_blocks_are_freed_with_the_request(tiny):
+    """Answered, abandoned, cancelled or broken: no block outlives its request."""
+
+    async def run():
+        finished = running.stream_tokens(prompt_of(1), SamplingParams(max_tokens=3))
+        await anext(finished)
+        abandoned = running.stream_tokens(prompt_of(2), SamplingParams(max_tokens=2000))
+        await anext(abandoned)
+        while running.stats().running > 1:  # the first is done, though its reader lags behind
+            await asyncio.sleep(0)
+        stats = running.stats()
+        assert stats.blocks_free < stats.blocks
+        await abandoned.aclose()
+        await asyncio.gather(
+            *(collect(running, prompt_of(n), SamplingParams(max_tokens=3)) for n in range(20))
+        )
+        await finished.aclose()
+
+    with Engine(without_eos(tiny)) as running:
+        asyncio.run(run())
+        stats = running.stats()
+        assert (stats.running, stats.waiting, stats.cancelled) == (0, 0, 1)
+        assert stats.blocks_free == stats.blocks
+
+
+def test_closing_the_iterator_frees_the_request_at_the_next_step(tiny):
+    async def run():
+        stays = asyncio.create_task(collect(running, prompt_of(1), SamplingParams(max_tokens=30)))
+        leaves = running.stream_tokens(prompt_of(2), SamplingParams(max_tokens=1000))
+        await anext(leaves)
+        await leaves.aclose()
+        assert len(await stays) == 30
+
+    with Engine(without_eos(tiny)) as running:
+        asyncio.run(run())
+        assert running.stats().running <= 0
+        assert running.stats().generated_tokens < 100
+
+
+def test_cancelling_the_task_frees_the_request_running_or_waiting(tiny):
+    async def passes(count):
+        while len(gate.widths) < count:
+            gate.passes.release()
+            await asyncio.sleep(0.001)
+
+    async def run():
+        tasks = [
+            asyncio.create_task(collect(running, prompt_of(n), SamplingParams(max_tokens=1000)))
+            for n in range(3)
+        ]
+        while not (running.stats().running == 2 and running.stats().waiting == 1):
+            await passes(len(gate.widths) + 1)
+        tasks[2].cancel()  # waits
+        await asyncio.wait([tasks[2]])
+        await passes(len(gate.widths) + 1)
+        assert running.stats().waiting == 0
+        tasks[0].cancel()  # runs
+        await asyncio.wait([tasks[0]])
+        await passes(len(gate.widths) + 2)
+        assert gate.widths[-1] == 1  # only the second is left
+        tasks[1].cancel()
+        gate.let_everything_through()
+        await asyncio.wait(tasks)
+        assert all(task.cancelled() for task in tasks)
+
+    gate, running = gated(tiny, max_sequences=2)
+    with running:
+        asyncio.run(run())
+        while running.stats().running:
+            pass
+        assert running.stats().blocks_free == running.stats().blocks
+
+
+def test_the_queue_is_bounded(tiny):
+    async def run():
+        tasks = []
+        for number in range(3):
+            task = collect(running, prompt_of(number), SamplingParams(max_tokens=2))
+            tasks.append(asyncio.create_task(task))
+            while not gate.widths or running.stats().waiting < number:
+                await asyncio.sleep(0)
+        with pytest.raises(CapacityError, match="2 requests wait already"):
+            await collect(running, prompt_of(9), None)
+        gate.let_everything_through()
+        assert [len(tokens) for tokens in await asyncio.gather(*tasks)] == [2, 2, 2]
+
+    gate, running = gated(tiny, max_sequences=1, max_waiting=2)
+    with running:
+        asyncio.run(run())
+
+
+class _Breaks(_Gate):
+    """A runner that fails at chosen passes."""
+
+    def __init__(self, runner, when):
+        super().__init__(runner)
+        self.open, self.when = True, when
+
+    def forward(self, step):
+        output = super().forward(step)
+        if len(self.widths) in self.when:
+            raise MemoryError("no room for the pass")
+        return output
+
+
+def test_an_error_reaches_everyone_in_the_pass_and_the_engine_lives_on(tiny):
+    async def run():
+        asked = [collect(running, prompt_of(n), SamplingParams(max_tokens=20)) for n in range(3)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    breaks = _Breaks(TorchRunner(tiny.decoder, 400), {6})
+    with Engine(without_eos(tiny), runner=breaks) as running:
+        first = asyncio.run(run())
+        assert any(isinstance(outcome, RuntimeError) for outcome in first)
+        for outcome in first:
+            if isinstance(outcome, RuntimeError):
+                assert "no room for the pass" in str(outcome)
+        assert [len(tokens) for tokens in asyncio.run(run())] == [20, 20, 20]
+
+
+def test_a_token_without_text_ends_only_its_own_request(tiny):
+    class Nameless(_Endless):
+        def __init__(self, tokenizer):
+            super().__init__(tokenizer)
+            self.first = True
+            decoder = tokenizer.stream_decoder
+
+            def stream_decoder():
+                made = decoder()
+                if self.first:
+                    self.first = False
+                    made.push = self.fail
+                return made
+
+            self.stream_decoder = stream_decoder
+
+        def fail(self, token_id):
+            raise InputError(f"there is no token {token_id}")
+
+    async def run():
+        asked = [collect(running, prompt_of(n), SamplingParams(max_tokens=5)) for n in range(3)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    with Engine(replace(tiny, tokenizer=Nameless(tiny.tokenizer))) as running:
+        outcomes = asyncio.run(run())
+    assert [isinstance(outcome, InputError) for outcome in outcomes] == [True, False, False]
+
+
+def test_closing_ends_what_runs_and_what_waits(tiny):
+    async def run():
+        asked = [collect(running, prompt_of(n), SamplingParams(max_tokens=900)) for n in range(3)]
+        everyone = asyncio.gather(*asked, return_exceptions=True)
+        while not running.stats().generated_tokens:
+            await asyncio.sleep(0)
+        await asyncio.to_thread(running.close)
+        return await everyone
+
+    running = Engine(without_eos(tiny), max_sequences=1)
+    for outcome in asyncio.run(run()):
+        assert isinstance(outcome, RuntimeError)
+        assert "closed" in str(outcome)
+    running.close()  # twice is harmless
+    with pytest.raises(RuntimeError, match="closed"):
+        asyncio.run(collect(running, prompt_of(1), None))
+
+
+def test_an_event_loop_that_ended_does_not_stop_the_others(tiny):
+    async def abandon():
+        asyncio.get_running_loop().stream = running.stream_tokens(prompt_of(1), SamplingParams(500))
+        await anext(asyncio.get_running_loop().stream)
+
+    with Engine(without_eos(tiny)) as running:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(abandon())
+        loop.close()  # without closing the stream
+        assert len(asyncio.run(collect(running, prompt_of(2), SamplingParams(max_tokens=30)))) == 30
+
+
+def test_unseeded_requests_differ_and_seeded_ones_repeat(tiny):
+    with Engine(without_eos(tiny)) as running:
+
+        def run(seed):
+            params = replace(SAMPLED, seed=seed, max_tokens=20)
+            return ids_of(asyncio.run(collect(running, prompt_of(4), params)))
+
+        assert run(1) == run(1)
+        assert run(-3) == run(-3)
+        runs = [run(1), run(2), run(None), run(None)]
+        assert all(a != b for a, b in pairwise(runs))
+
+
+def test_a_program_may_end_while_the_engine_works(tiny_model_path):
+    program = f"""
+import asyncio
+from llmwright.core import SamplingParams
+from llmwright.inference import Engine
+from llmwright.modeling import load_model
+
+async def main():
+    global stream
+    stream = engine.stream_tokens([5, 6, 7], SamplingParams(max_tokens=4000, temperature=1.0))
+    await anext(stream)
+
+engine = Engine(load_model({str(tiny_model_path)!r}, "float32"))
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+print("end of program")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "end of program\n"
+    assert done.returncode == 0, done.stderr
