@@ -35,7 +35,7 @@ def test_methods_are_compared_on_text_set_aside(llmwright, tiny_model_path, guid
 def test_text_of_its_own_to_measure_on_and_gguf(llmwright, tiny_model_path, guide, tmp_path):
     code, printed, errors = llmwright(
         "quantize", tiny_model_path, "--method", "rtn", "--symmetric", "--bits", 8,
-        "--group-size", 16, "--texts", guide / GUIDE_PAGES[1], "--measure-tokens", 100,
+        "--group-size", 32, "--texts", guide / GUIDE_PAGES[1], "--measure-tokens", 100,
         "--out", tmp_path, "--format", "gguf:Q8_0", "--json",
     )  # fmt: skip
     assert code == 0, errors

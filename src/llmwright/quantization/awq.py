@@ -39,7 +39,7 @@ def quantize_awq(
     token_ids: Tensor,
     scheme: Scheme,
     *,
-    search_sequences: int = 8,
+    search_sequences: int = 2,
     clip: bool = True,
 ) -> None:
     """Quantize all linear layers but lm_head, in place, on ``token_ids`` [sequences, time].

@@ -76,50 +76,60 @@ def round_by_gptq(
 
     Raises ``ConfigurationError`` where the Hessian cannot be inverted.
     """
-    w = weight.detach().float().clone()
+    # Transposed, [in, out]: the matrix's columns are contiguous in memory.
+    w = weight.detach().float().T.contiguous()
     h = hessian.detach().float().clone()
-    columns = w.shape[1]
+    columns = w.shape[0]
     width = scheme.width(columns)
     diagonal = h.diagonal()
     dead = diagonal == 0
     diagonal[dead] = 1.0
-    w[:, dead] = 0.0
+    w[dead] = 0.0
     order = torch.arange(columns, device=w.device)  # which column comes when
     if act_order != "none":
         order = diagonal.argsort(descending=True, stable=True)
-    grids = None
-    if act_order == "static":
-        grids = fit_grid(in_groups(w, width), scheme)  # [out, groups] each
-    w, h = w[:, order], h[order][:, order]
+    static = _grids(w.T, width, scheme) if act_order == "static" else None
+    w, h = w[order], h[order][:, order]
     upper = _inverse_factor(h, damping)
 
     codes = torch.empty_like(w)
-    fitted: list[tuple[Tensor, Tensor]] = []  # the grid of each group that has come, [out, 1]
+    fitted: list[tuple[Tensor, Tensor]] = []  # the grid, [out] each, of every group that has come
     block = _block(width, columns)
     for start in range(0, columns, block):
         end = min(start + block, columns)
-        inner = w[:, start:end]  # a view: updates within the block are made here
+        inner = w[start:end]  # a view: updates within the block are made here
         errors = torch.empty_like(inner)
         for i in range(end - start):
             column = start + i
-            if grids is None:
-                if column % width == 0:
-                    fitted.append(_fit(w[:, column : column + width], scheme))
-                scales, zeros = fitted[-1]
+            if static is not None:
+                scales, zeros = static[int(order[column]) // width]
             else:
-                number = int(order[column]) // width
-                scales, zeros = grids[0][:, number, None], grids[1][:, number, None]
-            codes[:, column : column + 1] = to_codes(inner[:, i : i + 1], scales, zeros, scheme)
-            rounded = (codes[:, column] - zeros[:, 0]) * scales[:, 0]
-            errors[:, i] = (inner[:, i] - rounded) / upper[column, column]
-            inner[:, i + 1 :] -= torch.outer(errors[:, i], upper[column, column + 1 : end])
-        w[:, end:] -= errors @ upper[start:end, end:]
-    return _gathered(codes, fitted, grids, order, act_order, scheme, width)
+                if column % width == 0:
+                    fitted += _grids(w[column : column + width].T, width, scheme)
+                scales, zeros = fitted[-1]
+            codes[column] = to_codes(inner[i], scales, zeros, scheme)
+            rounded = (codes[column] - zeros) * scales
+            errors[i] = (inner[i] - rounded) / upper[column, column]
+            inner[i + 1 :].addr_(upper[column, column + 1 : end], errors[i], alpha=-1)
+        w[end:].addmm_(upper[start:end, end:].T, errors, alpha=-1)
+    grids = fitted if static is None else static
+    back = order.argsort()
+    moved = act_order == "moved" and len(grids) > 1
+    return QuantizedWeight(
+        codes[back].T.to(torch.uint8).contiguous(),
+        torch.stack([scales for scales, _ in grids], 1),
+        torch.stack([zeros for _, zeros in grids], 1),
+        scheme.bits,
+        width,
+        group=back // width if moved else None,
+        group_bits=scheme.group_bits,
+    )
 
 
-def _fit(group: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
-    scales, zeros = fit_grid(group, scheme)
-    return scales.unsqueeze(1), zeros.unsqueeze(1)
+def _grids(w: Tensor, width: int, scheme: Scheme) -> list[tuple[Tensor, Tensor]]:
+    """Scales and zero points, [out] each, of the groups of ``w`` [out, in]."""
+    scales, zeros = fit_grid(in_groups(w, width), scheme)  # [out, groups]
+    return list(zip(scales.T.contiguous(), zeros.T.contiguous(), strict=True))
 
 
 def _inverse_factor(h: Tensor, damping: float) -> Tensor:
@@ -144,30 +154,3 @@ def _block(width: int, columns: int) -> int:
     if width <= _BLOCK:
         return _BLOCK // width * width
     return next(size for size in range(_BLOCK, 0, -1) if width % size == 0)
-
-
-def _gathered(
-    codes: Tensor,
-    fitted: list[tuple[Tensor, Tensor]],
-    grids: tuple[Tensor, Tensor] | None,
-    order: Tensor,
-    act_order: ActOrder,
-    scheme: Scheme,
-    width: int,
-) -> QuantizedWeight:
-    """Codes and grids in the matrix's own order of columns."""
-    back = order.argsort()
-    if grids is None:
-        scales = torch.cat([scale for scale, _ in fitted], 1)
-        zeros = torch.cat([zero for _, zero in fitted], 1)
-    else:
-        scales, zeros = grids
-    return QuantizedWeight(
-        codes[:, back].to(torch.uint8).contiguous(),
-        scales,
-        zeros,
-        scheme.bits,
-        width,
-        group=back // width if act_order == "moved" and scales.shape[1] > 1 else None,
-        group_bits=scheme.group_bits,
-    )
