@@ -114,6 +114,8 @@ def test_dynamic_scaling_serves_its_factor_times_the_trained_length():
         ({"rope_type": "linear", "factor": 0.5}, "factor is 0.5"),
         ({"rope_type": "linear", "factor": "many"}, "broken"),
         ({"rope_type": "llama3", "factor": 8.0}, "low_freq_factor"),
+        ({"rope_type": "default", "partial_rotary_factor": 0.5}, "turns 0.5 of the dimensions"),
+        ({"full_attention": {"rope_type": "default"}}, "differs by layer"),
     ],
 )
 def test_broken_scalings_say_so(rope, says):

@@ -55,6 +55,17 @@ def rope_from_hf(raw: Mapping[str, Any], where: str) -> Rope:
     ``KeyError``, ``TypeError`` or ``ValueError`` where a field is missing or broken."""
     rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
+    share = float(rope.get("partial_rotary_factor") or raw.get("partial_rotary_factor") or 1.0)
+    for what, found in (
+        (f"turns {share:g} of the dimensions", share != 1),
+        ("differs by layer", any(isinstance(value, Mapping) for value in rope.values())),
+    ):
+        if found:
+            raise ModelSourceError(
+                f"the rotary embedding {what}",
+                where=where,
+                fix="this engine turns all dimensions, in every layer alike",
+            )
     context = int(raw.get("max_position_embeddings", 2048))
     theta = float(rope.get("rope_theta") or raw.get("rope_theta") or 10_000.0)
     # Phi-3 keeps the trained length beside, not within; transformers lets that one win.
