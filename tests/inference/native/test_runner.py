@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from native_models import GROUPED, decoder_of, quantized_decoder
 from native_steps import Text, advance, blocks_for, read, step_of
 from tiny_llama import SHAPES
 from torch import nn
 
 from llmwright.core import ConfigurationError
-from llmwright.inference.native import NativeRunner
+from llmwright.inference.native import NativeRunner, greedy
 from llmwright.modeling import QuantizedLinear, random_decoder
 from llmwright.modeling.rope_scaling import DynamicScaling
 
@@ -242,3 +245,17 @@ def test_greedy_answers_are_those_of_transformers(smollm2_path, tmp_path):
         logits = advance(runner, [(text, len(text.tokens) - text.done)])
         text.tokens.append(int(logits[-1].argmax()))
     assert text.tokens == expected
+
+
+@given(
+    values=st.lists(
+        st.lists(st.sampled_from([-math.inf, -1.5, 0.0, 2.0, 3.0]), min_size=37, max_size=37),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_greedy_takes_the_first_of_the_largest(values):
+    logits = torch.tensor(values)
+    expected = [row.index(max(row)) for row in values]
+    assert greedy(logits).tolist() == expected
+    assert greedy(logits[:, ::2]).tolist() == [row[::2].index(max(row[::2])) for row in values]

@@ -9,11 +9,16 @@ from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.inference.native.library import Native, native_available
-    from llmwright.inference.native.runner import NativeRunner
+    from llmwright.inference.native.runner import NativeRunner, greedy
 
-_HOMES = {"Native": "library", "NativeRunner": "runner", "native_available": "library"}
+_HOMES = {
+    "Native": "library",
+    "NativeRunner": "runner",
+    "greedy": "runner",
+    "native_available": "library",
+}
 
-__all__ = ["Native", "NativeRunner", "native_available"]
+__all__ = ["Native", "NativeRunner", "greedy", "native_available"]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_exports(__name__, _HOMES)

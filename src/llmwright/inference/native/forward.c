@@ -230,6 +230,29 @@ void lw_forward(const Model *m, Pool *pool, const Step *s, long longest, char *s
     run_together(pool, walk, &pass);
 }
 
+/* The first place of the largest of each row's ``n`` values; a NaN is never the largest. */
+void lw_argmax(const float *x, long rows, long n, int64_t *places) {
+    const ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    for (long row = 0; row < rows; row++, x += n) {
+        floats most = all(-INFINITY);
+        ints at = all_int(0);
+        long i = 0;
+        for (; i + 16 <= n; i += 16) {
+            floats v = LOAD(floats, x + i);
+            ints above = v > most;
+            most = pick(above, v, most);
+            at = (above & (lanes + (int32_t)i)) | (~above & at);
+        }
+        float best = max_of(most);
+        int64_t place = n;
+        for (int l = 0; l < 16; l++)
+            if (most[l] == best && at[l] < place) place = at[l];
+        for (; i < n; i++)
+            if (x[i] > best) best = x[i], place = i;
+        places[row] = place;
+    }
+}
+
 /* Ask for huge pages before memory is first touched: fewer misses in the tables of addresses. */
 #if defined(__linux__)
 #include <sys/mman.h>

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from llmwright.core import ConfigurationError, settings
 from llmwright.inference.engine.runner import Output, Step
@@ -209,6 +210,18 @@ class NativeRunner:
             layers=self._layers,
             head=linear(self.decoder.lm_head),
         )
+
+
+def greedy(logits: Tensor) -> Tensor:
+    """``logits`` [rows, vocab] float32 -> [rows] int64, the first place of each row's largest.
+
+    PyTorch's argmax takes several times as long, and leaves its OpenMP threads spinning on the
+    processors that the next step needs.
+    """
+    logits = logits.to("cpu", torch.float32).contiguous()
+    places = torch.empty(len(logits), dtype=torch.int64)
+    library().lw_argmax(logits.data_ptr(), *logits.shape, places.data_ptr())
+    return places
 
 
 def _kv_dtype(wanted: KVType, weights: torch.dtype) -> str:
