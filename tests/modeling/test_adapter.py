@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ import torch
 from tiny_llama import SHAPES, TINY
 
 from llmwright.core import InputError, ModelSourceError
-from llmwright.modeling import Decoder, merge_adapter, random_decoder
+from llmwright.modeling import (
+    Decoder,
+    QuantizedWeight,
+    merge_adapter,
+    random_decoder,
+    read_adapter,
+    replace_linears,
+)
 
 peft = pytest.importorskip("peft")
 IDS = torch.randint(0, 97, (2, 9), generator=torch.Generator().manual_seed(0))
@@ -137,3 +145,32 @@ def test_unknown_modules_and_halves_are_named(tmp_path: Path) -> None:
     save_file({**tensors, "base_model.model.lm_head.lora_embedding_A": torch.ones(1)}, file)
     with pytest.raises(ModelSourceError, match="no factor of LoRA"):
         merge_adapter(base(), tmp_path)
+
+
+def test_an_adapter_is_read_over_quantized_layers_and_merged_into_none(tmp_path: Path) -> None:
+    make_adapter(tmp_path, target_modules=["q_proj", "down_proj"])
+    name = "model.layers.1.mlp.down_proj"
+    ours = base()
+    weight = ours.get_submodule(name).weight.detach()  # [48, 80]
+    draw = torch.Generator().manual_seed(2)
+    codes = torch.randint(0, 16, weight.shape, generator=draw, dtype=torch.uint8)
+    ones = torch.ones(48, 5)
+    replace_linears(ours, {name: QuantizedWeight(codes, ones / 50, ones * 8, 4, 16)})
+    before = ours(IDS)
+    expected = read_adapter(tmp_path, base()).factors
+    for module, (a, b) in read_adapter(tmp_path, ours).factors.items():
+        assert torch.equal(a, expected[module][0]) and torch.equal(b, expected[module][1])
+    with pytest.raises(InputError, match=rf"{name} is quantized, and an adapter cannot be added"):
+        merge_adapter(ours, tmp_path)
+    assert torch.equal(ours(IDS), before)  # nor into the layers that are whole
+
+
+def test_an_adapter_of_other_shapes_is_refused_over_quantized_layers(tmp_path: Path) -> None:
+    make_adapter(tmp_path, target_modules=["down_proj"])
+    wider = random_decoder(replace(TINY, intermediate_size=96))
+    ones = torch.ones(48, 6)
+    name = "model.layers.0.mlp.down_proj"
+    codes = torch.zeros(48, 96, dtype=torch.uint8)
+    replace_linears(wider, {name: QuantizedWeight(codes, ones, ones, 4, 16)})
+    with pytest.raises(InputError, match=r"\[48, 80\], and the model's are \[48, 96\]"):
+        read_adapter(tmp_path, wider)

@@ -62,6 +62,13 @@ def load_gguf(header: GGUFHeader, dtype: torch.dtype, *, packed: bool = False) -
         rope_factors=_rope_factors(header),
         where=where,
     )
+    if config.num_hidden_layers > len(header.tensors):
+        raise ModelSourceError(
+            f"says that it has {config.num_hidden_layers} layers, and has only "
+            f"{len(header.tensors)} tensors",
+            where=where,
+            fix="fetch the file again",
+        )
     config = replace(  # of biases the metadata say nothing
         config,
         attention_bias="blk.0.attn_q.bias" in header.tensors,

@@ -57,7 +57,7 @@ def read_packed(
     Raises ``ModelSourceError``.
     """
     method = settings.get("quant_method")
-    if method not in _PARTS:
+    if not isinstance(method, str) or method not in _PARTS:
         raise ModelSourceError(
             f"the weights are quantized in a form that is not read here ({method!r})",
             where=where,
@@ -151,16 +151,18 @@ def _compressed(module: str, parts: Parts, settings: Mapping[str, Any]) -> Quant
 
 def _scheme(module: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """What config_groups say of the weights of a layer."""
-    for group in (settings.get("config_groups") or {}).values():
-        for target in group.get("targets") or ():
-            found = target.startswith("re:") and re.match(target[3:], module)
-            if found or target in ("Linear", module):
-                style = group.get("format") or settings.get("format")
-                if style != "pack-quantized" or group.get("input_activations"):
-                    raise _LayerError(
-                        f"is {style!r}, and only pack-quantized weights are read here"
-                    )
-                return group.get("weights") or {}
+    try:
+        for group in settings["config_groups"].values():
+            for target in group["targets"]:
+                if target in ("Linear", module) or (
+                    target.startswith("re:") and re.match(target[3:], module)
+                ):
+                    style = group.get("format") or settings.get("format")
+                    if style != "pack-quantized" or group.get("input_activations"):
+                        raise _LayerError(f"is {style!r}, and only pack-quantized is read here")
+                    return dict(group["weights"])
+    except (KeyError, AttributeError, TypeError, ValueError, re.error) as error:
+        raise _LayerError(f"is described by a broken quantization_config ({error})") from error
     raise _LayerError("is named by no group of its quantization_config")
 
 

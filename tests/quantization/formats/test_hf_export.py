@@ -171,8 +171,8 @@ def test_the_compressed_tensors_package_reads_it(make_model, tmp_path: Path, sch
 
 @torch.inference_mode()
 def test_transformers_loads_compressed_tensors(make_model, tmp_path: Path) -> None:
-    # Symmetric: transformers 5.24 makes room for zero points that are not packed, whatever the
-    # package packs, and cannot load its own files of asymmetric weights.
+    # Symmetric: for zero points, transformers 5.24 with compressed-tensors 0.20 makes room
+    # unpacked, though the package packs them, and then refuses the file for its shapes.
     pytest.importorskip("compressed_tensors")
     transformers = pytest.importorskip("transformers")
     model = make_model(SYMMETRIC, tie_word_embeddings=False)
