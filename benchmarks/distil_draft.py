@@ -216,6 +216,8 @@ def distil(options: argparse.Namespace, model: Model, small: Decoder, folder: Pa
     for _ in range(done):
         next(stream)
     curve = folder / "curve.jsonl"
+    lines = curve.read_text().splitlines(keepends=True)[:done] if curve.exists() else []
+    curve.write_text("".join(lines))  # a killed run may have got further than what was kept
     small.train()
     while done < options.steps:
         began = time.perf_counter()
