@@ -71,12 +71,19 @@ class QuantizedWeight:
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The matrix [out, in] that the codes stand for."""
-        scales = self._spread(self.scales)  # [out, in]
+        codes, spread = self.codes, self._spread
+        rows, columns = codes.shape
+        if self.group is None and columns % self.group_size == 0:
+            # Whole groups side by side: their values are broadcast, not copied.
+            codes = codes.reshape(rows, columns // self.group_size, self.group_size)
+            spread = _over_columns
         if self.codebook is not None:
-            return (self.codebook[self.codes.long()] * scales).to(dtype)
-        if self.minima is not None:
-            return (self.codes.float() * scales + self._spread(self.minima)).to(dtype)
-        return ((self.codes.float() - self._spread(self.zeros)) * scales).to(dtype)
+            values = self.codebook[codes.long()].mul_(spread(self.scales))
+        elif self.minima is not None:
+            values = codes.float().mul_(spread(self.scales)).add_(spread(self.minima))
+        else:
+            values = codes.float().sub_(spread(self.zeros)).mul_(spread(self.scales))
+        return values.reshape(rows, columns).to(dtype)
 
     def rows(self, chosen: Tensor) -> QuantizedWeight:
         """The matrix [n, in] of the ``chosen`` [n] rows."""
@@ -99,6 +106,10 @@ class QuantizedWeight:
         if self.group is not None:
             return values[:, self.group]
         return values.repeat_interleave(self.group_size, dim=1)[:, : self.codes.shape[1]]
+
+
+def _over_columns(values: Tensor) -> Tensor:
+    return values.unsqueeze(-1)  # [out, groups, 1]
 
 
 class QuantizedLinear(nn.Module):
