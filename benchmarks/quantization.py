@@ -150,7 +150,9 @@ def measured(row: Row, full: Decoder, guide: Reference, xquad: Reference) -> Fig
     if row.fast:
         prompt = [int(token) for token in guide.token_ids[0][:64]]
         speed = decode_speed(decoder.to(choose_dtype("auto")), prompt)
-    return Figures(on_guide, on_xquad, seconds, speed)
+    found = Figures(on_guide, on_xquad, seconds, speed)
+    print(f"{row.name}: perplexity {found.perplexity:.2f}, KL {found.kl:.4f}", file=sys.stderr)
+    return found
 
 
 def show(found: dict[str, Figures]) -> None:
