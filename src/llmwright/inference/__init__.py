@@ -13,7 +13,7 @@ from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.inference.decoding import logprob_of, next_token_distribution
-    from llmwright.inference.engine import Engine, MemoryPlan, SoftPrompt, Stats, Token
+    from llmwright.inference.engine import Engine, EngineOptions, MemoryPlan, SoftPrompt, Stats, Token
     from llmwright.inference.likelihood import Perplexity, perplexity, token_logprobs
     from llmwright.inference.longcontext import (
         Found,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Engine": "engine",
+    "EngineOptions": "engine",
     "Found": "longcontext",
     "MemoryPlan": "engine",
     "Needle": "longcontext",
@@ -49,6 +50,7 @@ _HOMES = {
 
 __all__ = [
     "Engine",
+    "EngineOptions",
     "Found",
     "MemoryPlan",
     "Needle",

@@ -3,8 +3,8 @@
 Memory: ``2 * layers * kv_heads * head_dim * bytes`` a token (SmolLM2-135M in bfloat16: 23 KB).
 The buffers double when they are full, so n tokens are copied at most twice in all.
 
-This is the plain cache of one sequence, or of a batch whose rows are equally long; the ragged
-and paged ones are ``inference/``'s.
+This is the plain cache of one sequence, or of a batch whose rows are equally long; the paged one
+is ``inference/engine``'s.
 """
 
 from __future__ import annotations

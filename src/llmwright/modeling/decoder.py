@@ -11,7 +11,7 @@ arXiv 2104.09864), grouped-query attention (Ainslie et al., 2023, arXiv 2305.132
 
 Attention is an argument. Given none, each row attends causally within the call, so right padding
 needs no mask: no real token looks to the right. A cache is an ``Attention`` that lives outside
-(``cache.KVCache``, and the paged and ragged ones of ``inference/``).
+(``cache.KVCache``, and the paged one of ``inference/``).
 
 Modules carry Hugging Face's names (``model.layers.0.self_attn.q_proj``), so checkpoints and PEFT
 adapters match by name. A forward costs about 2 operations per weight and token, plus

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from copy import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 from llmwright.core import (
     Completion,
@@ -18,7 +19,7 @@ from llmwright.core import (
     Usage,
     completed,
 )
-from llmwright.inference import Engine, Stats, Token
+from llmwright.inference import Engine, EngineOptions, Stats, Token
 from llmwright.modeling import Model, load_model, merge_adapter
 
 DType = Literal["auto", "float32", "bfloat16"]
@@ -32,10 +33,13 @@ class LocalModel:
     ``logprobs``. Close it when done.
     """
 
-    def __init__(self, model: Model, name: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, model: Model, name: str | None = None, **options: Unpack[EngineOptions]
+    ) -> None:
         self.name = model.source if name is None else name
         self.model = model
         self.engine = Engine(model, **options)
+        self._adapter: str | None = None
 
     @classmethod
     def open(
@@ -46,20 +50,27 @@ class LocalModel:
         dtype: DType = "auto",
         packed: bool = False,
         name: str | None = None,
-        **options: Any,
+        **options: Unpack[EngineOptions],
     ) -> LocalModel:
         """Load a model by its source. A LoRA adapter is merged into its weights, or, where they
-        are ``packed`` (kept quantized as they lie in the file), computed beside them."""
+        stay ``packed`` as they lie in the file, computed beside them."""
         model = load_model(source, dtype=dtype, packed=packed)
-        if adapter is not None and not packed:
-            merge_adapter(model.decoder, adapter)
+        if adapter is None or not packed:
+            if adapter is not None:
+                merge_adapter(model.decoder, adapter)
+            return cls(model, name, **options)
         opened = cls(model, name, **options)
-        if adapter is not None and packed:
-            opened.engine.add_adapter(opened.name, adapter)
-            opened._adapter = opened.name
+        opened.engine.add_adapter(opened.name, adapter)
+        opened._adapter = opened.name
         return opened
 
-    _adapter: str | None = None
+    def with_adapter(self, name: str, folder: Path) -> LocalModel:
+        """The same model under a LoRA adapter: another name on the same weights, engine and
+        cache, so that many adapters cost little more than one. Closing either closes both."""
+        self.engine.add_adapter(name, folder)
+        other = copy(self)
+        other.name = other._adapter = name
+        return other
 
     def __repr__(self) -> str:
         return f"LocalModel({self.name!r})"

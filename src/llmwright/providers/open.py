@@ -12,19 +12,26 @@ Which endpoint gets the key from ``OPENAI_API_KEY``, ``core.endpoint_of`` says.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from llmwright.core import ConfigurationError, endpoint_of, is_endpoint
 
 if TYPE_CHECKING:
+    from llmwright.inference import EngineOptions
     from llmwright.providers.local import DType, LocalModel
     from llmwright.providers.remote import RemoteModel
 
 
 def open_chat_model(
-    source: str, *, adapter: Path | None = None, dtype: DType = "auto"
+    source: str,
+    *,
+    adapter: Path | None = None,
+    dtype: DType = "auto",
+    packed: bool = False,
+    **options: Unpack[EngineOptions],
 ) -> LocalModel | RemoteModel:
-    """Open ``source``. ``adapter`` is a PEFT LoRA folder, merged into a local model's weights.
+    """Open ``source``. ``adapter`` is a PEFT LoRA folder; it, ``packed`` and ``options`` are
+    those of ``LocalModel.open``, and say nothing to a remote model.
 
     Raises ``ModelSourceError`` where there is no such model, ``ConfigurationError`` where the
     source lacks something or cannot be combined with ``adapter``.
@@ -33,7 +40,7 @@ def open_chat_model(
     if not is_endpoint(source):
         from llmwright.providers.local import LocalModel
 
-        return LocalModel.open(source, adapter=adapter, dtype=dtype)
+        return LocalModel.open(source, adapter=adapter, dtype=dtype, packed=packed, **options)
     if adapter is not None:
         raise ConfigurationError(
             "an adapter cannot be merged into a remote model",

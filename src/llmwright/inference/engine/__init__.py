@@ -15,7 +15,7 @@ from llmwright.core import lazy_exports
 if TYPE_CHECKING:
     from llmwright.inference.engine.blocks import BlockManager
     from llmwright.inference.engine.core import EngineCore
-    from llmwright.inference.engine.engine import Engine
+    from llmwright.inference.engine.engine import Engine, EngineOptions
     from llmwright.inference.engine.memory import MemoryPlan, plan_memory
     from llmwright.inference.engine.request import Request, SoftPrompt, Token
     from llmwright.inference.engine.runner import Output, Runner, Step
@@ -26,6 +26,7 @@ _HOMES = {
     "BlockManager": "blocks",
     "Engine": "engine",
     "EngineCore": "core",
+    "EngineOptions": "engine",
     "MemoryPlan": "memory",
     "Output": "runner",
     "Request": "request",
@@ -43,6 +44,7 @@ __all__ = [
     "BlockManager",
     "Engine",
     "EngineCore",
+    "EngineOptions",
     "MemoryPlan",
     "Output",
     "Request",

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from llmwright.core import (
     CapacityError,
@@ -39,6 +39,20 @@ from llmwright.inference.engine.speculate import Speculator
 from llmwright.inference.engine.stats import Stats
 from llmwright.inference.speculation import NGramProposer, Proposer
 from llmwright.modeling import Adapter, Model, read_adapter
+
+
+class EngineOptions(TypedDict, total=False):
+    """What ``Engine`` takes beside the model, for those who pass it on."""
+
+    max_sequences: int
+    max_waiting: int
+    token_budget: int
+    cache_tokens: int | None
+    block_size: int
+    kv_dtype: KVDType
+    prefix_caching: bool
+    speculate: Literal["ngram"] | Proposer | None
+    runner: RunnerKind | Runner
 
 
 class _Reader:
