@@ -10,8 +10,8 @@ Which type a tensor gets, as llama.cpp's own quantizer decides it:
 
 A weight that is quantized already keeps its codes, in the type asked for where that holds them
 (see ``gguf_keep``), else in one of the same size that does. The rows of query and key projections
-are put into llama.cpp's order. The file is written tensor by tensor, so that no more than one is in
-memory twice, and appears whole.
+are put into llama.cpp's order. Weights that get their codes here get them tensor by tensor as the
+file is written, and it appears whole.
 """
 
 from __future__ import annotations
@@ -140,9 +140,11 @@ def _weights(
             layer = f"blk.{number}."
         if own not in short or (own == "lm_head" and config.tie_word_embeddings):
             continue
-        quantized = isinstance(module, QuantizedLinear | QuantizedEmbedding)
         stem = f"{layer}{short[own]}"
-        yield f"{stem}.weight", f"{name}.weight", module.quantized if quantized else module.weight
+        if isinstance(module, QuantizedLinear | QuantizedEmbedding):
+            yield f"{stem}.weight", f"{name}.weight", module.quantized.to(torch.device("cpu"))
+        else:
+            yield f"{stem}.weight", f"{name}.weight", module.weight
         if getattr(module, "bias", None) is not None:
             yield f"{stem}.bias", f"{name}.bias", module.bias
 

@@ -10,6 +10,8 @@ Zero points must be codes themselves (GGUF's types with a minimum are not, nor i
 first version stores a zero point less one, so that 0 has no form in it: such weights are written as
 version 2 and say so. Codes are written as they are, scales as float16, which those that this room
 chooses are already. Embedding and output matrix are written whole: no loader takes them packed.
+Inputs of 8 bits (SmoothQuant) are how a layer computes and not what it holds: the folder has its
+weights, to be multiplied with whole inputs.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ def save_quantized(model: Model, folder: Path | str, format: Format = "compresse
             where="format",
             fix=f"use {', '.join(_FORMATS)}, or save_gguf",
         )
-    found = quantized_weights(model.decoder)
+    cpu = torch.device("cpu")
+    found = {name: weight.to(cpu) for name, weight in quantized_weights(model.decoder).items()}
     layers = {name: weight for name, weight in found.items() if name not in _WHOLE}
     if not layers:
         raise InputError(
