@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gguf import GGML_QUANT_SIZES, quants
 from gguf import GGMLQuantizationType as Type
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -31,6 +31,7 @@ def test_the_bytes_are_the_gguf_package_s(kind: Type) -> None:
         assert (quantize_rows(values, kind) == expected).all()
 
 
+@settings(max_examples=40)
 @given(values=blocks, kind=st.sampled_from(BLOCKWISE))
 def test_the_bytes_are_the_gguf_package_s_for_any_block(values: np.ndarray, kind: Type) -> None:
     assert (quantize_rows(values, kind) == quants.quantize(values, kind)).all()
@@ -73,6 +74,7 @@ def test_q4_k_finds_the_grid_that_weights_lie_on() -> None:
     assert np.abs(back - values).max() < 1e-5
 
 
+@settings(max_examples=25)
 @given(values=arrays(np.float32, (1, 256), elements=ordinary))
 def test_q4_k_misses_no_weight_by_more_than_its_grid(values: np.ndarray) -> None:
     back = quants.dequantize(quantize_rows(values, Type.Q4_K), Type.Q4_K)
