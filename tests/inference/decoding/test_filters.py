@@ -173,11 +173,24 @@ def test_ties_go_to_the_lowest_ids():
     assert keep_top_p(torch.zeros(4), 0.5).isfinite().tolist() == [True, True, False, False]
 
 
-def test_flat_vocabulary_takes_the_sorting_path_and_agrees():
-    row = torch.randn(5000, generator=torch.Generator().manual_seed(0)) * 0.1
-    kept = keep_top_p(row, 0.9)
-    assert torch.equal(kept[None], TopPLogitsWarper(0.9)(None, row[None]))
-    assert int(kept.isfinite().sum()) > 1024
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 0.1, 3.0])
+@pytest.mark.parametrize("mass", [0.5, 0.9, 0.999])
+def test_flat_vocabularies_are_narrowed_down_to_what_a_sort_would_keep(spread, mass):
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(3, 5000, generator=generator) * spread
+    rows[1] = (rows[1] * 2).round()  # many ties
+    rows[2, ::3] = -torch.inf
+    p = rows.double().softmax(-1)
+    typical = -(rows.log_softmax(-1) + torch.special.entr(rows.softmax(-1)).sum(-1, keepdim=True))
+    for keep, key in ((keep_top_p, rows), (keep_typical, -typical.abs())):
+        order = key.argsort(dim=-1, descending=True, stable=True)
+        total = p.gather(-1, order).cumsum(-1)
+        kept = keep(rows, mass).isfinite().gather(-1, order)
+        count = kept.sum(-1)
+        assert torch.equal(kept, torch.arange(5000) < count[:, None])  # a prefix of the ranking
+        for row, n in enumerate(count.tolist()):
+            assert float(total[row, n - 1]) > mass - 1e-5
+            assert n == 1 or float(total[row, n - 2]) < mass + 1e-5
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_draw_inverts_the_cumulative_distribution(weights, uniform):
     place = int(draw(torch.tensor([weights]), torch.tensor([uniform], dtype=torch.float64))[0])
     point = uniform * cumulative[-1]
     assert weights[place] > 0
-    slack = 1e-9 * cumulative[-1]
+    slack = 1e-6 * cumulative[-1]  # sums of blocks are of single precision
     assert cumulative[place] >= point - slack
     assert place == 0 or cumulative[place - 1] <= point + slack
 

@@ -149,12 +149,14 @@ def next_token_distribution(logits: Tensor, params: SamplingParams) -> Tensor:
 def draw(weights: Tensor, uniform: Tensor) -> Tensor:
     """Ids [rows] where cumulative weights [rows, vocab] pass ``uniform`` [rows] of their total.
 
-    In two steps, over sums of blocks and then inside one block: adding up a whole vocabulary in
-    double precision costs more than the softmax before it. An id of weight 0 is never drawn.
+    In two steps, over sums of blocks and then inside one block: a running sum over a whole
+    vocabulary costs more than the softmax before it. An id of weight 0 is never drawn.
     """
     rows, vocab = weights.shape
-    blocks = F.pad(weights, (0, -vocab % _BLOCK)).view(rows, -1, _BLOCK)
-    sums = blocks.sum(-1, dtype=torch.float64)  # [rows, blocks]
+    if vocab % _BLOCK:
+        weights = F.pad(weights, (0, -vocab % _BLOCK))
+    blocks = weights.view(rows, -1, _BLOCK)
+    sums = blocks.sum(-1).double()  # [rows, blocks]
     before = F.pad(sums.cumsum(-1), (1, 0))  # [rows, blocks + 1], from 0
     point = uniform[:, None] * before[:, -1:]  # [rows, 1]
     block = _first_above(before[:, 1:].contiguous(), point)  # [rows, 1]

@@ -19,4 +19,4 @@ def apply_temperature(logits: Tensor, temperature: float | Tensor) -> Tensor:
     The largest is shifted to 0 first: logits up to 1e38 divided by 1e-30 are infinite, and
     inf - inf is no number.
     """
-    return (logits - logits.amax(-1, keepdim=True)) / temperature
+    return (logits - logits.amax(-1, keepdim=True)).div_(temperature)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from llmwright.inference.decoding.ranking import keep_first
+from llmwright.inference.decoding.ranking import first_of
 
 
 def keep_top_k(logits: Tensor, k: int | Tensor) -> Tensor:
@@ -23,8 +23,10 @@ def keep_top_k(logits: Tensor, k: int | Tensor) -> Tensor:
     if isinstance(k, Tensor):
         count = k.clamp_max(vocab)  # [..., 1]
         values = logits.topk(int(count.max())).values  # [..., most], falling
-        return keep_first(logits, count, values.gather(-1, count - 1))
+        kept = first_of(logits, count, values.gather(-1, count - 1))
+        return logits.masked_fill(~kept, -torch.inf)
     if k == 0 or k >= vocab:
         return logits
     threshold = logits.topk(k).values[..., -1:]  # [..., 1]
-    return keep_first(logits, torch.full_like(threshold, k, dtype=torch.long), threshold)
+    kept = first_of(logits, torch.full_like(threshold, k, dtype=torch.long), threshold)
+    return logits.masked_fill(~kept, -torch.inf)

@@ -5,15 +5,15 @@
 so the token that crosses p stays, and one always does. Holtzman, Buys, Du, Forbes, Choi, "The
 Curious Case of Neural Text Degeneration", 2020, arXiv 1904.09751.
 
-Costs a selection of the 1,024 largest logits, and a sort of the vocabulary (tens of times dearer)
-only where those do not hold the mass p.
+Costs some passes over the vocabulary; only candidates are sorted (see ``ranking``).
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from llmwright.inference.decoding.ranking import HEAD, keep_first
+from llmwright.inference.decoding.ranking import reaching
 
 
 def keep_top_p(logits: Tensor, p: float | Tensor) -> Tensor:
@@ -23,14 +23,5 @@ def keep_top_p(logits: Tensor, p: float | Tensor) -> Tensor:
     """
     if not isinstance(p, Tensor) and p >= 1.0:
         return logits
-    # Weights against p times their total, not divided by it: equal logits then add up exactly.
-    top = logits.amax(-1, keepdim=True)  # [..., 1]
-    wanted = p * (logits - top).double().exp().sum(-1, keepdim=True)  # [..., 1]
-    values = logits.topk(min(HEAD, logits.shape[-1])).values  # [..., head], falling
-    weights = (values - top).double().exp()
-    if bool((weights.sum(-1, keepdim=True) <= wanted).any()):  # flat: the head does not reach p
-        values = logits.sort(dim=-1, descending=True).values
-        weights = (values - top).double().exp()
-    before = weights.cumsum(-1) - weights
-    count = (before < wanted).sum(-1, keepdim=True).clamp_min(1)  # [..., 1]
-    return keep_first(logits, count, values.gather(-1, count - 1))
+    weights = (logits - logits.amax(-1, keepdim=True)).exp_()
+    return logits.masked_fill(~reaching(logits, weights, p), -torch.inf)

@@ -8,13 +8,15 @@ token may be dropped: it can be less surprising than text usually is. Meister, P
 Cotterell, "Locally Typical Sampling", 2022, arXiv 2202.00666.
 
 Of tokens equally far from H the lower ids come first, and the prefix ends exactly at the mass;
-transformers keeps all that are equally far as the last. Costs a sort of the vocabulary.
+transformers keeps all that are equally far as the last. Costs what top-p costs.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from llmwright.inference.decoding.ranking import reaching
 
 
 def keep_typical(logits: Tensor, mass: float | Tensor) -> Tensor:
@@ -27,9 +29,4 @@ def keep_typical(logits: Tensor, mass: float | Tensor) -> Tensor:
     logp = logits.log_softmax(-1)  # [..., vocab]
     p = logp.exp()
     entropy = torch.special.entr(p).sum(-1, keepdim=True)  # [..., 1], and 0 log 0 = 0
-    order = (logp + entropy).abs().argsort(dim=-1, stable=True)  # [..., vocab]
-    weights = p.double().gather(-1, order)
-    total = weights.cumsum(-1)
-    past = total - weights >= mass * total[..., -1:]  # the mass was reached before this token
-    past[..., 0] = False
-    return logits.masked_fill(torch.empty_like(past).scatter(-1, order, past), -torch.inf)
+    return logits.masked_fill(~reaching(-(logp + entropy).abs(), p, mass), -torch.inf)
