@@ -1,10 +1,10 @@
 /* Attention over a paged cache. A page holds ``block_size`` tokens of every layer and key head:
  *
- *     [blocks][layers][kv heads][block_size / 16] of: keys [head_dim][16], values [16][width],
- *     and with 8-bit codes the scales of 16 keys and of 16 values
+ *     [blocks][layers][kv heads][block_size / LANES] of: keys [head_dim][LANES],
+ *     values [LANES][width], and with 8-bit codes the scales of these keys and values
  *
- * Keys lie transposed, so that sixteen scores are one vector and no sum goes across lanes; width
- * is head_dim rounded up to 16. A query's scores, maximum, sum and mix run over its keys in order,
+ * Keys lie transposed, so that the scores of LANES keys are one vector and no sum goes across
+ * lanes; width is head_dim rounded up to LANES. A query's scores, maximum, sum and mix run over its keys in order,
  * whatever else is in the step. */
 #pragma once
 #include "vectors.h"
@@ -21,20 +21,20 @@ typedef struct {
     int32_t sequence, first, count; /* query rows first..first + count of a sequence */
 } Span;
 
-INLINE long wide(long x) { return (x + 15) / 16 * 16; }
+INLINE long wide(long x) { return (x + LANES - 1) / LANES * LANES; }
 INLINE int kv_bytes(int kind) { return kind == KV_F32 ? 4 : kind == KV_BF16 ? 2 : 1; }
 
-/* Bytes of 16 tokens of one key head in one layer. */
+/* Bytes of LANES tokens of one key head in one layer. */
 static long cell_bytes(const Cache *c) {
-    return 16 * (c->head_dim + wide(c->head_dim)) * kv_bytes(c->kind) + (c->kind == KV_INT8 ? 128 : 0);
+    return LANES * (c->head_dim + wide(c->head_dim)) * kv_bytes(c->kind) + (c->kind == KV_INT8 ? 8 * LANES : 0);
 }
-long lw_block_bytes(const Cache *c) { return c->layers * c->kv_heads * (c->block_size / 16) * cell_bytes(c); }
+long lw_block_bytes(const Cache *c) { return c->layers * c->kv_heads * (c->block_size / LANES) * cell_bytes(c); }
 
 INLINE uint8_t *cell(const Cache *c, int layer, int head, long block, long sub) {
-    return c->pages + ((block * c->layers + layer) * c->kv_heads + head) * (c->block_size / 16) * cell_bytes(c) + sub * cell_bytes(c);
+    return c->pages + ((block * c->layers + layer) * c->kv_heads + head) * (c->block_size / LANES) * cell_bytes(c) + sub * cell_bytes(c);
 }
-INLINE uint8_t *values_of(const Cache *c, uint8_t *cell) { return cell + 16 * c->head_dim * kv_bytes(c->kind); }
-INLINE float *scales_of(const Cache *c, uint8_t *cell) { return (float *)(cell + 16 * (c->head_dim + wide(c->head_dim))); }
+INLINE uint8_t *values_of(const Cache *c, uint8_t *cell) { return cell + LANES * c->head_dim * kv_bytes(c->kind); }
+INLINE float *scales_of(const Cache *c, uint8_t *cell) { return (float *)(cell + LANES * (c->head_dim + wide(c->head_dim))); }
 
 INLINE uint16_t bf16_of(float x) {
     uint32_t bits;
@@ -76,15 +76,15 @@ static void place(const Cache *c, int layer, float *row, const float *cos, const
     int n = c->head_dim, heads = c->kv_heads * c->group;
     float scale = 1.0f / sqrtf((float)n);
     for (int h = 0; h < heads; h++) turn(row + h * n, cos, sin, n, scale);
-    long block = slot / c->block_size, lane = slot % c->block_size % 16;
+    long block = slot / c->block_size, lane = slot % c->block_size % LANES;
     for (int h = 0; h < c->kv_heads; h++) {
         float *k = row + (heads + h) * n, *v = row + (heads + c->kv_heads + h) * n;
         turn(k, cos, sin, n, 1.0f);
-        uint8_t *here = cell(c, layer, h, block, slot % c->block_size / 16);
+        uint8_t *here = cell(c, layer, h, block, slot % c->block_size / LANES);
         float *scales = scales_of(c, here);
         int size = kv_bytes(c->kind);
-        keep(c, k, here + lane * size, 16, scales + lane);
-        keep(c, v, values_of(c, here) + lane * wide(n) * size, 1, scales + 16 + lane);
+        keep(c, k, here + lane * size, LANES, scales + lane);
+        keep(c, v, values_of(c, here) + lane * wide(n) * size, 1, scales + LANES + lane);
     }
 }
 
@@ -94,18 +94,18 @@ INLINE floats read(const int kind, const uint8_t *at, long place) {
     return from_bytes(LOAD(bytes, (const int8_t *)at + place));
 }
 
-INLINE void scores16(const int rows, const int kind, const float *const *q, int n, const uint8_t *keys, const uint8_t *next, float *const *out, long at) {
+INLINE void scores_of(const int rows, const int kind, const float *const *q, int n, const uint8_t *keys, const uint8_t *next, float *const *out, long at) {
     floats sum[8];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) sum[i] = all(0);
     for (int d = 0; d < n; d++) {
-        floats k = read(kind, keys, 16L * d);
-        __builtin_prefetch(next + 16L * d * kv_bytes(kind));
+        floats k = read(kind, keys, (long)LANES * d);
+        __builtin_prefetch(next + (long)LANES * d * kv_bytes(kind));
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) sum[i] += k * q[i][d];
     }
     if (kind == KV_INT8) {
-        floats scale = LOAD(floats, (const float *)(keys + 16 * (n + wide(n))));
+        floats scale = LOAD(floats, (const float *)(keys + LANES * (n + wide(n))));
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) sum[i] *= scale;
     }
@@ -115,12 +115,12 @@ INLINE void scores16(const int rows, const int kind, const float *const *q, int 
 
 /* Scores to weights, in place: lanes from ``length`` on become 0. Gives one over their sum. */
 static float soften(float *s, long length, long padded) {
-    const ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const ints lanes = NUMBERS;
     floats most = all(-INFINITY), sum = all(0);
-    for (long t = 0; t < length; t += 16)
+    for (long t = 0; t < length; t += LANES)
         most = larger(pick(lanes < all_int((int)(length - t)), LOAD(floats, s + t), all(-INFINITY)), most);
     floats top = all(max_of(most));
-    for (long t = 0; t < padded; t += 16) {
+    for (long t = 0; t < padded; t += LANES) {
         ints here = lanes < all_int((int)(length > t ? length - t : 0));
         floats e = pick(here, exp_of(LOAD(floats, s + t) - top), all(0));
         sum += e;
@@ -129,7 +129,7 @@ static float soften(float *s, long length, long padded) {
     return 1.0f / sum_of(sum);
 }
 
-/* out[i] = sum over keys of weight[i] * value, 16 * ``vectors`` dimensions from ``d`` on. */
+/* out[i] = sum over keys of weight[i] * value, LANES * ``vectors`` dimensions from ``d`` on. */
 INLINE void mix(const int rows, const int vectors, const Cache *c, const int kind, int layer, int head, const int32_t *table, long length, int d, float *const *weight, const float *inverse, float *const *out) {
     floats sum[4][4];
     const long width = wide(c->head_dim), size = kv_bytes(kind);
@@ -137,17 +137,17 @@ INLINE void mix(const int rows, const int vectors, const Cache *c, const int kin
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < vectors; j++) sum[i][j] = all(0);
-    for (long t = 0; t < length; t += 16) {
-        uint8_t *v = values_of(c, cell(c, layer, head, table[t / c->block_size], t % c->block_size / 16)) + d * size;
-        long until = length - t < 16 ? length - t : 16, after = t + 16 < length ? t + 16 : t;
-        const uint8_t *next = values_of(c, cell(c, layer, head, table[after / c->block_size], after % c->block_size / 16)) + d * size;
+    for (long t = 0; t < length; t += LANES) {
+        uint8_t *v = values_of(c, cell(c, layer, head, table[t / c->block_size], t % c->block_size / LANES)) + d * size;
+        long until = length - t < LANES ? length - t : LANES, after = t + LANES < length ? t + LANES : t;
+        const uint8_t *next = values_of(c, cell(c, layer, head, table[after / c->block_size], after % c->block_size / LANES)) + d * size;
         for (long u = 0; u < until; u++, v += width * size, next += width * size) {
             __builtin_prefetch(next);
-            if (vectors * 16 * size > 64) __builtin_prefetch(next + 64);
-            if (vectors * 16 * size > 128) __builtin_prefetch(next + 128), __builtin_prefetch(next + 192);
+            if (vectors * LANES * size > 64) __builtin_prefetch(next + 64);
+            if (vectors * LANES * size > 128) __builtin_prefetch(next + 128), __builtin_prefetch(next + 192);
 #pragma GCC unroll 4
             for (int j = 0; j < vectors; j++) {
-                floats x = read(kind, v, 16 * j);
+                floats x = read(kind, v, LANES * j);
 #pragma GCC unroll 4
                 for (int i = 0; i < rows; i++) sum[i][j] += x * weight[i][t + u];
             }
@@ -156,9 +156,9 @@ INLINE void mix(const int rows, const int vectors, const Cache *c, const int kin
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < vectors; j++) {
-            float lanes[16];
+            float lanes[LANES];
             STORE(lanes, sum[i][j] * inverse[i]);
-            for (int l = 0; l < 16 && d + 16 * j + l < c->head_dim; l++) out[i][d + 16 * j + l] = lanes[l];
+            for (int l = 0; l < LANES && d + LANES * j + l < c->head_dim; l++) out[i][d + LANES * j + l] = lanes[l];
         }
 }
 
@@ -166,14 +166,14 @@ INLINE void mix(const int rows, const int vectors, const Cache *c, const int kin
 #define MIX_ROWS(VECTORS) \
     switch (rows - r) { case 1: MIX(1, VECTORS); break; case 2: MIX(2, VECTORS); break; \
                         case 3: MIX(3, VECTORS); break; default: MIX(4, VECTORS); }
-#define SCORES(N) case N: scores16(N, kind, q + r, c->head_dim, keys, next, weight + r, t); break;
+#define SCORES(N) case N: scores_of(N, kind, q + r, c->head_dim, keys, next, weight + r, t); break;
 
 INLINE void attend_as(const int kind, const Cache *c, int layer, int head, const int32_t *table, long length, int rows, const long *own, const float *const *q, float *const *weight, float *const *out) {
     float inverse[rows];
-    for (long t = 0; t < length; t += 16) {
-        const uint8_t *keys = cell(c, layer, head, table[t / c->block_size], t % c->block_size / 16);
-        long after = t + 16 < length ? t + 16 : t;
-        const uint8_t *next = cell(c, layer, head, table[after / c->block_size], after % c->block_size / 16);
+    for (long t = 0; t < length; t += LANES) {
+        const uint8_t *keys = cell(c, layer, head, table[t / c->block_size], t % c->block_size / LANES);
+        long after = t + LANES < length ? t + LANES : t;
+        const uint8_t *next = cell(c, layer, head, table[after / c->block_size], after % c->block_size / LANES);
         for (int r = 0, count; r < rows; r += count)
             switch (count = rows - r >= 8 ? 8 : rows - r >= 4 ? 4 : rows - r) {
                 SCORES(1) SCORES(2) SCORES(3) SCORES(4) SCORES(8)
@@ -181,15 +181,15 @@ INLINE void attend_as(const int kind, const Cache *c, int layer, int head, const
     }
     for (int r = 0; r < rows; r++) inverse[r] = soften(weight[r], own[r], wide(length));
     if (kind == KV_INT8)
-        for (long t = 0; t < length; t += 16) {
-            float *scales = scales_of(c, cell(c, layer, head, table[t / c->block_size], t % c->block_size / 16));
+        for (long t = 0; t < length; t += LANES) {
+            float *scales = scales_of(c, cell(c, layer, head, table[t / c->block_size], t % c->block_size / LANES));
             for (int r = 0; r < rows; r++)
-                for (long u = t; u < t + 16 && u < length; u++) weight[r][u] *= scales[16 + u - t];
+                for (long u = t; u < t + LANES && u < length; u++) weight[r][u] *= scales[LANES + u - t];
         }
-    const int step = c->head_dim % 64 ? 16 : 64;
+    const int step = c->head_dim % (4 * LANES) ? LANES : 4 * LANES;
     for (int d = 0; d < c->head_dim; d += step)
         for (int r = 0; r < rows; r += 4) {
-            if (step == 64) MIX_ROWS(4)
+            if (step == 4 * LANES) MIX_ROWS(4)
             else MIX_ROWS(1)
         }
 }

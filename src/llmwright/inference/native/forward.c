@@ -65,18 +65,18 @@ INLINE long ceil32(long x) { return (x + 31) / 32 * 32; }
 static void rms_norm(const float *x, const float *weight, float eps, int n, int padded, float *y) {
     floats square = all(0);
     int i = 0;
-    for (; i + 16 <= n; i += 16) square += LOAD(floats, x + i) * LOAD(floats, x + i);
+    for (; i + LANES <= n; i += LANES) square += LOAD(floats, x + i) * LOAD(floats, x + i);
     float sum = sum_of(square);
     for (int j = i; j < n; j++) sum += x[j] * x[j];
     float scale = 1.0f / sqrtf(sum / (float)n + eps);
-    for (i = 0; i + 16 <= n; i += 16) STORE(y + i, LOAD(floats, x + i) * scale * LOAD(floats, weight + i));
+    for (i = 0; i + LANES <= n; i += LANES) STORE(y + i, LOAD(floats, x + i) * scale * LOAD(floats, weight + i));
     for (; i < n; i++) y[i] = x[i] * scale * weight[i];
     for (; i < padded; i++) y[i] = 0;
 }
 
 static void silu_times(const float *gate, const float *up, int n, int padded, float *y) {
     int i = 0;
-    for (; i + 16 <= n; i += 16) {
+    for (; i + LANES <= n; i += LANES) {
         floats g = LOAD(floats, gate + i);
         STORE(y + i, g / (exp_of(-g) + all(1.0f)) * LOAD(floats, up + i));
     }
@@ -102,7 +102,7 @@ static void add_adapters(Pass *p, Walker *w, int first, int count, int k, float 
         float *out = y + row * stride + l->column;
         for (int r = 0; r < l->rank; r++) {
             floats sum = all(0);
-            for (int j = 0; j < l->stride; j += 16) sum += LOAD(floats, x + j) * LOAD(floats, l->a + (long)r * l->stride + j);
+            for (int j = 0; j < l->stride; j += LANES) sum += LOAD(floats, x + j) * LOAD(floats, l->a + (long)r * l->stride + j);
             t[r] = sum_of(sum);
         }
         for (int r = 0; r < l->rank; r++)
@@ -230,14 +230,17 @@ void lw_forward(const Model *m, Pool *pool, const Step *s, long longest, char *s
     run_together(pool, walk, &pass);
 }
 
+/* Outputs side by side in a panel of codes, half of those in a dense one (products.h). */
+int lw_lanes(void) { return LANES; }
+
 /* The first place of the largest of each row's ``n`` values; a NaN is never the largest. */
 void lw_argmax(const float *x, long rows, long n, int64_t *places) {
-    const ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const ints lanes = NUMBERS;
     for (long row = 0; row < rows; row++, x += n) {
         floats most = all(-INFINITY);
         ints at = all_int(0);
         long i = 0;
-        for (; i + 16 <= n; i += 16) {
+        for (; i + LANES <= n; i += LANES) {
             floats v = LOAD(floats, x + i);
             ints above = v > most;
             most = pick(above, v, most);
@@ -245,7 +248,7 @@ void lw_argmax(const float *x, long rows, long n, int64_t *places) {
         }
         float best = max_of(most);
         int64_t place = n;
-        for (int l = 0; l < 16; l++)
+        for (int l = 0; l < LANES; l++)
             if (most[l] == best && at[l] < place) place = at[l];
         for (; i < n; i++)
             if (x[i] > best) best = x[i], place = i;

@@ -113,6 +113,7 @@ def _load(path: Path) -> ctypes.CDLL:
         ("lw_block_bytes", long, (pointer,)),
         ("lw_scratch_bytes", long, (pointer, integer, long, long, long)),
         ("lw_forward", None, (pointer, pointer, pointer, long, pointer)),
+        ("lw_lanes", integer, ()),
         ("lw_argmax", None, (pointer, long, long, pointer)),
         ("lw_advise", None, (pointer, long)),
     ):

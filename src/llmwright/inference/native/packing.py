@@ -177,6 +177,7 @@ def _matrix(
     order: Tensor | None,
     dtype: torch.dtype,
 ) -> MatrixC:
+    lanes = library().lw_lanes()
     outputs = sum(layer.out_features for layer in layers)
     columns = _up(layers[0].in_features, 32)
     matrix = MatrixC(n=outputs, k=columns, group=1)
@@ -189,19 +190,21 @@ def _matrix(
         if order is not None and kind == torch.bfloat16:
             dense = [weight[:, order] for weight in dense]
         matrix.kind = F32 if kind == torch.float32 else BF16
-        matrix.codes = arena.keep(_dense_panels(_stacked(dense), columns))
+        matrix.codes = arena.keep(_dense_panels(_stacked(dense), columns, lanes))
         return matrix
     weights = [layer.quantized for layer in layers]
     codes = _stacked([w.codes if order is None else w.codes[:, order] for w in weights])
     matrix.kind = INT4 if form.kind == "int4" else INT8
     matrix.group = form.group // 32
     matrix.half_scales = form.half
-    matrix.codes = arena.keep(_code_panels(codes, columns, four_bits=form.kind == "int4"))
+    matrix.codes = arena.keep(_code_panels(codes, columns, lanes, four_bits=form.kind == "int4"))
     kind = torch.float16 if form.half else torch.float32
-    matrix.scales = arena.keep(_scale_panels(torch.cat([w.scales for w in weights]).to(kind)))
+    matrix.scales = arena.keep(
+        _scale_panels(torch.cat([w.scales for w in weights]).to(kind), lanes)
+    )
     if form.zero is None:
         offsets = torch.cat([_offsets(w) for w in weights]).to(kind)
-        matrix.offsets = arena.keep(_scale_panels(offsets))
+        matrix.offsets = arena.keep(_scale_panels(offsets, lanes))
     else:
         matrix.zero = form.zero
     return matrix
@@ -226,24 +229,24 @@ def _padded(values: Tensor, rows: int, columns: int) -> Tensor:
     return out
 
 
-def _dense_panels(weight: Tensor, columns: int) -> Tensor:
-    """[out, in] -> [panels, in, 32], or for bfloat16 [panels, in / 2, 32, 2], as int32."""
-    weight = _padded(weight, _up(weight.shape[0], 32), columns)
+def _dense_panels(weight: Tensor, columns: int, lanes: int) -> Tensor:
+    """[out, in] -> [panels, in, w], or for bfloat16 [panels, in / 2, w, 2], as int32; w = 2 lanes."""
+    weight = _padded(weight, _up(weight.shape[0], 2 * lanes), columns)
     words = weight.view(torch.int32)  # moved four bytes at a time
-    return words.view(-1, 32, words.shape[1]).transpose(1, 2)
+    return words.view(-1, 2 * lanes, words.shape[1]).transpose(1, 2)
 
 
-def _code_panels(codes: Tensor, columns: int, *, four_bits: bool) -> Tensor:
-    """[out, in] uint8 -> [panels, in / 4, 16, 4], or two codes a byte [panels, in / 8, 16, 4],
-    as int32."""
-    codes = _padded(codes, _up(codes.shape[0], 16), columns)
+def _code_panels(codes: Tensor, columns: int, lanes: int, *, four_bits: bool) -> Tensor:
+    """[out, in] uint8 -> [panels, in / 4, lanes, 4], or two codes a byte
+    [panels, in / 8, lanes, 4], as int32."""
+    codes = _padded(codes, _up(codes.shape[0], lanes), columns)
     words = codes.contiguous().view(torch.int32)  # four codes each
     if four_bits:
         words = words[:, 0::2] | words[:, 1::2] << 4
-    return words.view(-1, 16, words.shape[1]).transpose(1, 2)
+    return words.view(-1, lanes, words.shape[1]).transpose(1, 2)
 
 
-def _scale_panels(values: Tensor) -> Tensor:
-    """[out, groups] -> [panels, groups, 16]."""
-    values = _padded(values, _up(values.shape[0], 16), values.shape[1])
-    return values.view(-1, 16, values.shape[1]).transpose(1, 2)
+def _scale_panels(values: Tensor, lanes: int) -> Tensor:
+    """[out, groups] -> [panels, groups, lanes]."""
+    values = _padded(values, _up(values.shape[0], lanes), values.shape[1])
+    return values.view(-1, lanes, values.shape[1]).transpose(1, 2)

@@ -3,11 +3,11 @@
  * Each output's sum runs over the inputs in their order, in one lane, whatever the number of rows
  * and threads: a row's result does not depend on its neighbours. Four forms of W [n, k]:
  *
- *     F32    panels of 32 outputs [k][32]                 x in float32
- *     BF16   panels of 32 outputs [k / 2][32][2]          x rounded to bfloat16, sums in float32
- *     INT8   panels of 16 outputs [k / 4][16][4]          x in 8 bits, a scale a row and 32 columns;
- *     INT4   panels of 16 outputs [k / 8][16][4], low     integer sums over 32 columns
- *            half k..k+3, high half k+4..k+7
+ *     F32    panels of W = 2 LANES outputs [k][W]         x in float32
+ *     BF16   the same [k / 2][W][2]                       x rounded to bfloat16, sums in float32
+ *     INT8   panels of LANES outputs [k / 4][LANES][4]    x in 8 bits, a scale a row and 32 columns;
+ *     INT4   the same [k / 8][LANES][4], low half         integer sums over 32 columns
+ *            k..k+3, high half k+4..k+7
  *
  * and in the last two  y += s_x (s_w sum(code q) + m_w sum(q))  a block of 32, with m_w = -s_w zero;
  * where the zero point is one whole number for the matrix it goes into the integer sum instead. */
@@ -16,7 +16,7 @@
 #include "vectors.h"
 
 enum { F32, BF16, INT8, INT4 };
-enum { BLOCK = 32 };
+enum { BLOCK = 32, WIDE = 2 * LANES };
 
 typedef struct {
     int32_t kind, n, k;      /* k a multiple of 32, padded with zeros */
@@ -26,7 +26,7 @@ typedef struct {
     int32_t column;          /* where in the output row its results go */
     int32_t unused;
     const void *codes;
-    const void *scales;      /* [panels][groups][16] */
+    const void *scales;      /* [panels][groups][LANES] */
     const void *offsets;     /* like scales, or NULL */
     const float *bias;       /* [n] or NULL */
 } Matrix;
@@ -44,11 +44,11 @@ typedef struct {
     int tall;
 } Inputs;
 
-/* Rows whose sums stay in registers: 8 x 32 floats where there are 32 registers of 16. */
-#if defined(__AVX512F__)
+/* Rows whose sums stay in registers: two vectors each, of 32 registers or of 16. */
+#if defined(__AVX512F__) || defined(__aarch64__)
 enum { TALL = 8 };
 #else
-enum { TALL = 3 };
+enum { TALL = 4 };
 #endif
 
 /* A row of f32 into the forms asked for; perm puts the columns of all but float32 in another order. */
@@ -63,25 +63,27 @@ static void encode(const Inputs *in, long row, int k, int forms, const int32_t *
         x = spare;
     }
     if (forms & 1 << BF16)
-        for (long i = 0; i < k; i += 16) {
-            uint32_t lanes[8];
+        for (long i = 0; i < k; i += LANES) {
+            uint32_t lanes[LANES / 2];
             STORE(lanes, to_bf16(LOAD(floats, x + i)));
-            for (int j = 0; j < 8; j++) memcpy(in->pairs + start + ((i / 2 + j) * tall + lane) * 2, lanes + j, 4);
+            for (int j = 0; j < LANES / 2; j++) memcpy(in->pairs + start + ((i / 2 + j) * tall + lane) * 2, lanes + j, 4);
         }
     if (!(forms & (1 << INT8 | 1 << INT4))) return;
     for (long b = 0; b < k / BLOCK; b++) {
-        floats low = LOAD(floats, x + b * BLOCK), high = LOAD(floats, x + b * BLOCK + 16);
-        float most = max_of(larger(magnitude(low), magnitude(high)));
-        float inverse = most > 0 ? 127.0f / most : 0.0f, scale = most / 127.0f;
-        /* 1.5 * 2^23 rounds to whole numbers, which then stand in the low bits. */
-        ints a = (ints)(low * inverse + all(12582912.0f)) - 0x4b400000;
-        ints c = (ints)(high * inverse + all(12582912.0f)) - 0x4b400000;
-        int32_t lanes[16], fours[8], total = 0;
-        STORE(fours, __builtin_convertvector(a, bytes));
-        STORE(fours + 4, __builtin_convertvector(c, bytes));
-        for (int j = 0; j < 8; j++) memcpy(in->codes + start + ((b * 8 + j) * tall + lane) * 4, fours + j, 4);
-        STORE(lanes, a + c);
-        for (int i = 0; i < 16; i++) total += lanes[i];
+        floats largest = all(0);
+        for (int i = 0; i < BLOCK; i += LANES) largest = larger(magnitude(LOAD(floats, x + b * BLOCK + i)), largest);
+        float most = max_of(largest), inverse = most > 0 ? 127.0f / most : 0.0f, scale = most / 127.0f;
+        int32_t lanes[LANES], fours[BLOCK / 4], total = 0;
+        ints sums = all_int(0);
+        for (int i = 0; i < BLOCK; i += LANES) {
+            /* 1.5 * 2^23 rounds to whole numbers, which then stand in the low bits. */
+            ints q = (ints)(LOAD(floats, x + b * BLOCK + i) * inverse + all(12582912.0f)) - 0x4b400000;
+            STORE(fours + i / 4, __builtin_convertvector(q, bytes));
+            sums += q;
+        }
+        for (int j = 0; j < BLOCK / 4; j++) memcpy(in->codes + start + ((b * 8 + j) * tall + lane) * 4, fours + j, 4);
+        STORE(lanes, sums);
+        for (int i = 0; i < LANES; i++) total += lanes[i];
         long place = start / BLOCK + b * tall + lane;
         in->scale[place] = scale;
         in->total[place] = total;
@@ -90,13 +92,13 @@ static void encode(const Inputs *in, long row, int k, int forms, const int32_t *
 }
 
 INLINE void emit(floats v, float *y, const float *bias, int count, int add) {
-    if (count >= 16) {
+    if (count >= LANES) {
         if (bias) v += LOAD(floats, bias);
         if (add) v += LOAD(floats, y);
         STORE(y, v);
         return;
     }
-    float lanes[16];
+    float lanes[LANES];
     STORE(lanes, v);
     for (int i = 0; i < count; i++) {
         float value = bias ? lanes[i] + bias[i] : lanes[i];
@@ -105,10 +107,10 @@ INLINE void emit(floats v, float *y, const float *bias, int count, int add) {
 }
 
 INLINE void tile_f32(const int rows, const float *x, int tall, long k, const float *w, floats (*sum)[2]) {
-    for (long j = 0; j < k; j++, w += 32, x += tall) {
-        floats a = LOAD(floats, w), b = LOAD(floats, w + 16);
+    for (long j = 0; j < k; j++, w += WIDE, x += tall) {
+        floats a = LOAD(floats, w), b = LOAD(floats, w + LANES);
         __builtin_prefetch(w + 512);
-        __builtin_prefetch(w + 528);
+        __builtin_prefetch(w + 512 + LANES);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             sum[i][0] += a * x[i];
@@ -118,10 +120,10 @@ INLINE void tile_f32(const int rows, const float *x, int tall, long k, const flo
 }
 
 INLINE void tile_bf16(const int rows, const uint16_t *x, int tall, long k, const uint16_t *w, floats (*sum)[2]) {
-    for (long j = 0; j < k; j += 2, w += 64, x += 2 * tall) {
-        ints a = LOAD(ints, w), b = LOAD(ints, w + 32);
+    for (long j = 0; j < k; j += 2, w += 2 * WIDE, x += 2 * tall) {
+        ints a = LOAD(ints, w), b = LOAD(ints, w + WIDE);
         __builtin_prefetch(w + 1024);
-        __builtin_prefetch(w + 1056);
+        __builtin_prefetch(w + 1024 + WIDE);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             sum[i][0] = dot_bf16(sum[i][0], a, x + 2 * i);
@@ -136,18 +138,18 @@ INLINE floats scales_at(const void *scales, long place, int half) {
 
 INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row, int lane, const Matrix *m, long panel, floats *sum) {
     const long blocks = m->k / BLOCK, groups = (blocks + m->group - 1) / m->group, tall = in->tall;
-    const uint8_t *w = (const uint8_t *)m->codes + panel * m->k * 2 * bits;
+    const uint8_t *w = (const uint8_t *)m->codes + panel * m->k * LANES * bits / 8;
     const int8_t *x = in->codes + row * m->k + 4 * lane;
     const float *scale = in->scale + row * blocks + lane, *weighted = in->weighted + row * blocks + lane;
     const int32_t *total = in->total + row * blocks + lane;
     const int step = bits == 4 ? 8 : 4;
     floats s = all(0), offset = all(0);
-    long left = 0, place = panel * groups * 16;
+    long left = 0, place = panel * groups * LANES;
     for (long b = 0; b < blocks; b++, scale += tall, weighted += tall, total += tall) {
         if (!left) {
             s = scales_at(m->scales, place, m->half_scales);
             if (m->offsets) offset = scales_at(m->offsets, place, m->half_scales);
-            place += 16;
+            place += LANES;
             left = m->group;
         }
         left--;
@@ -155,7 +157,7 @@ INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) whole[i] = all_int(m->offsets ? 0 : -m->zero * total[i]);
 #pragma GCC unroll 8
-        for (int j = 0; j < BLOCK; j += step, w += 64, x += step * tall) {
+        for (int j = 0; j < BLOCK; j += step, w += 4 * LANES, x += step * tall) {
             ints a = LOAD(ints, w), high = all_int(0);
             __builtin_prefetch(w + 2048);
             if (bits == 4) {
@@ -164,8 +166,8 @@ INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row
             }
 #pragma GCC unroll 8
             for (int i = 0; i < rows; i++) {
-                whole[i] = dot_bytes(whole[i], a, x + 4 * i);
-                if (bits == 4) whole[i] = dot_bytes(whole[i], high, x + 4 * tall + 4 * i);
+                whole[i] = dot_bytes(whole[i], a, x + 4 * i, bits == 4);
+                if (bits == 4) whole[i] = dot_bytes(whole[i], high, x + 4 * tall + 4 * i, 1);
             }
         }
 #pragma GCC unroll 8
@@ -179,12 +181,12 @@ INLINE void tile_ints(const int rows, const int bits, const Inputs *in, long row
 /* One panel times ``rows`` rows, from the ``lane``-th of those that lie side by side from ``row`` on;
  * their number is known when compiling, so that the sums stay in registers. */
 INLINE void tile(const int rows, const int kind, const Inputs *in, long row, int lane, const Matrix *m, long panel, float *y, long stride, int add) {
-    const int width = kind == F32 || kind == BF16 ? 32 : 16;
+    const int width = kind == F32 || kind == BF16 ? WIDE : LANES;
     floats sum[TALL][2], one[TALL];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = one[i] = all(0);
-    if (kind == F32) tile_f32(rows, in->columns + row * m->k + lane, in->tall, m->k, (const float *)m->codes + panel * m->k * 32, sum);
-    if (kind == BF16) tile_bf16(rows, in->pairs + row * m->k + 2 * lane, in->tall, m->k, (const uint16_t *)m->codes + panel * m->k * 32, sum);
+    if (kind == F32) tile_f32(rows, in->columns + row * m->k + lane, in->tall, m->k, (const float *)m->codes + panel * m->k * WIDE, sum);
+    if (kind == BF16) tile_bf16(rows, in->pairs + row * m->k + 2 * lane, in->tall, m->k, (const uint16_t *)m->codes + panel * m->k * WIDE, sum);
     if (kind == INT8) tile_ints(rows, 8, in, row, lane, m, panel, one);
     if (kind == INT4) tile_ints(rows, 4, in, row, lane, m, panel, one);
     int left = m->n - (int)panel * width;
@@ -192,8 +194,8 @@ INLINE void tile(const int rows, const int kind, const Inputs *in, long row, int
     y += (row + lane) * stride + m->column + panel * width;
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++, y += stride) {
-        emit(width == 32 ? sum[i][0] : one[i], y, bias, left, add);
-        if (width == 32 && left > 16) emit(sum[i][1], y + 16, bias ? bias + 16 : NULL, left - 16, add);
+        emit(width == WIDE ? sum[i][0] : one[i], y, bias, left, add);
+        if (width == WIDE && left > LANES) emit(sum[i][1], y + LANES, bias ? bias + LANES : NULL, left - LANES, add);
     }
 }
 
@@ -201,15 +203,13 @@ INLINE void panel_of(const int kind, const Inputs *in, long rows, const Matrix *
     for (long row = 0; row < rows; row += in->tall)
         for (int lane = 0, left = rows - row < in->tall ? (int)(rows - row) : in->tall; left;) {
             /* Few sizes are enough: 7 rows are 4 and 3. */
-            int count = left >= 8 && TALL >= 8 ? 8 : left >= 4 && TALL >= 4 ? 4 : left >= 3 ? 3 : left;
+            int count = left >= 8 ? 8 : left >= 4 ? 4 : left >= 3 ? 3 : left;
             switch (count) {
                 case 1: tile(1, kind, in, row, lane, m, panel, y, stride, add); break;
                 case 2: tile(2, kind, in, row, lane, m, panel, y, stride, add); break;
                 case 3: tile(3, kind, in, row, lane, m, panel, y, stride, add); break;
-#if defined(__AVX512F__)
                 case 4: tile(4, kind, in, row, lane, m, panel, y, stride, add); break;
-                default: tile(8, kind, in, row, lane, m, panel, y, stride, add);
-#endif
+                default: tile(TALL, kind, in, row, lane, m, panel, y, stride, add);
             }
             lane += count;
             left -= count;
@@ -231,7 +231,7 @@ static void product(Walker *w, const Matrix *parts, int count, const Inputs *in,
         panel_f32, panel_bf16, panel_int8, panel_int4};
     long ends[3], total = 0, from, to;
     for (int p = 0; p < count; p++) {
-        int width = parts[p].kind == F32 || parts[p].kind == BF16 ? 32 : 16;
+        int width = parts[p].kind == F32 || parts[p].kind == BF16 ? WIDE : LANES;
         ends[p] = total += (parts[p].n + width - 1) / width;
     }
     long chunk = total / (w->pool->threads * 8) + 1;

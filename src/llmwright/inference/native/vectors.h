@@ -1,45 +1,55 @@
-/* Sixteen floats at a time, in the compiler's vector extensions: one source for AVX-512, AVX2 and
- * NEON, where the compiler cuts them into the vectors the processor has. Intrinsics stand only
- * where no operator says the same: dot products of bytes (VNNI) and of bfloat16. */
+/* As many floats at a time as a register of the processor holds, LANES, in the compiler's vector
+ * extensions: one source for AVX-512 (16), AVX2 (8), SSE and NEON (4). Intrinsics stand only where
+ * no operator says the same well: dot products of bytes and of bfloat16, and conversions. */
 #pragma once
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512F__)
+#define LANES 16
+#define NUMBERS {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+#elif defined(__AVX2__)
+#define LANES 8
+#define NUMBERS {0, 1, 2, 3, 4, 5, 6, 7}
+#else
+#define LANES 4
+#define NUMBERS {0, 1, 2, 3}
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
 
-typedef float floats __attribute__((vector_size(64)));
-typedef int32_t ints __attribute__((vector_size(64)));
-typedef uint32_t words __attribute__((vector_size(64)));
-typedef uint16_t halves __attribute__((vector_size(32)));
-typedef int8_t bytes __attribute__((vector_size(16)));
+typedef float floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+typedef int8_t bytes __attribute__((vector_size(LANES)));
 
 #define LOAD(type, pointer) \
     ({ type loaded_; memcpy(&loaded_, (pointer), sizeof loaded_); loaded_; })
 #define STORE(pointer, value) \
     do { __typeof__(value) stored_ = (value); memcpy((pointer), &stored_, sizeof stored_); } while (0)
 
-INLINE floats all(float x) { return (floats){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
-INLINE ints all_int(int32_t x) { return (ints){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+INLINE floats all(float x) { return x - (floats){0}; }
+INLINE ints all_int(int32_t x) { return x - (ints){0}; }
 INLINE floats pick(ints mask, floats a, floats b) { return (floats)((mask & (ints)a) | (~mask & (ints)b)); }
 INLINE floats larger(floats a, floats b) { return pick(a > b, a, b); }
 INLINE floats magnitude(floats a) { return (floats)((ints)a & all_int(0x7fffffff)); }
 
 /* Sums and maxima over lanes, always in the same tree. */
 INLINE float sum_of(floats v) {
-    float a[16];
+    float a[LANES];
     STORE(a, v);
-    for (int step = 8; step; step /= 2)
+    for (int step = LANES / 2; step; step /= 2)
         for (int i = 0; i < step; i++) a[i] += a[i + step];
     return a[0];
 }
 INLINE float max_of(floats v) {
-    float a[16];
+    float a[LANES];
     STORE(a, v);
-    for (int step = 8; step; step /= 2)
+    for (int step = LANES / 2; step; step /= 2)
         for (int i = 0; i < step; i++) a[i] = a[i] > a[i + step] ? a[i] : a[i + step];
     return a[0];
 }
@@ -94,13 +104,23 @@ INLINE floats exp_of(floats x) {
     return (floats)((ints)p + ((ints)shifted << 23));
 }
 
-/* sum += four unsigned bytes of each lane of w times the four signed bytes at x */
-INLINE ints dot_bytes(ints sum, ints w, const void *at) {
+/* sum += four unsigned bytes of each lane of w times the four signed bytes at x; small says that
+ * the unsigned ones are below 16 */
+INLINE ints dot_bytes(ints sum, ints w, const void *at, const int small) {
     int32_t x;
     memcpy(&x, at, 4);
 #if defined(__AVX512VNNI__)
+    (void)small;
     return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, _mm512_set1_epi32(x));
+#elif defined(__AVX2__) && LANES == 8
+    /* Pairs are summed in 16 bits, which two products of 255 * 127 overflow: larger bytes go by halves. */
+    const __m256i one = _mm256_set1_epi16(1), four = _mm256_set1_epi32(x);
+    if (small) return sum + (ints)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)w, four), one);
+    ints low = w & 0x0f0f0f0f, high = (ints)((words)w >> 4) & 0x0f0f0f0f;
+    sum += (ints)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)low, four), one);
+    return sum + ((ints)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)high, four), one) << 4);
 #else
+    (void)small;
     for (int j = 0; j < 4; j++) sum += (ints)(((words)w >> (8 * j)) & 255) * (int32_t)(int8_t)(x >> (8 * j));
     return sum;
 #endif
