@@ -78,6 +78,13 @@ def test_metadata_and_tokenizer_come_along(make_model, tmp_path: Path) -> None:
     assert metadata["tokenizer.ggml.token_type"][400:] == [5] * 16
 
 
+def test_the_same_model_gives_the_same_bytes(make_model, tmp_path: Path) -> None:
+    model = make_model()
+    for name in ("one", "two"):
+        save_gguf(model, str(tmp_path / name), "Q4_K")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
 @torch.inference_mode()
 def test_biases_are_put_in_order_too(make_model, tmp_path: Path) -> None:
     model = make_model(attention_bias=True, mlp_bias=True)
