@@ -5,8 +5,8 @@ keep a prefix of that ranking, so k tokens are k and never more, where transform
 token that equals the last.
 
 Finding a prefix by its mass needs no sort of the vocabulary, which costs tens of passes over it:
-a threshold leaves few candidates, and only those are sorted. Rows are looked at one by one, since
-each narrows differently, and so none depends on its neighbours.
+mostly the first 64 hold it. Where they don't, thresholds leave few candidates, and only those are
+sorted; such rows are looked at one by one, since each narrows differently.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_FEW = 1024  # so many keys are sorted
+_FIRST = 64  # so many keys are looked at before anything else
+_FEW = 1024  # so many are sorted
 _REACH = 8.0  # nats below the best key at which a row is first cut: e^-8 of the best weight
 _CUTS = 40
 
@@ -43,11 +44,22 @@ def reaching(key: Tensor, weights: Tensor, mass: float | Tensor) -> Tensor:
     vocab = key.shape[-1]
     keys, rows = key.reshape(-1, vocab), weights.reshape(-1, vocab)
     share = torch.as_tensor(mass, dtype=torch.float64).expand(*key.shape[:-1], 1).reshape(-1)
-    wanted = (rows.sum(-1).double().cpu() * share.cpu()).tolist()
-    ends = [_end(*row) for row in zip(keys, rows, wanted, strict=True)]
-    count = torch.tensor([n for n, _ in ends], device=key.device)[:, None]
-    threshold = torch.tensor([at for _, at in ends], dtype=key.dtype, device=key.device)[:, None]
+    wanted = rows.sum(-1).double() * share.to(rows.device)  # [rows]
+    values, ids = _ranked(keys, min(_FIRST, vocab))  # [rows, first]
+    part = rows.gather(-1, ids).double()
+    count = (part.cumsum(-1) - part < wanted[:, None]).sum(-1, keepdim=True).clamp_min(1)
+    threshold = values.gather(-1, count - 1)  # [rows, 1]
+    # Keys equal to the last one seen may go on behind it.
+    for row in (threshold == values[:, -1:])[:, 0].nonzero()[:, 0].tolist():
+        count[row], threshold[row] = _end(keys[row], rows[row], float(wanted[row]))
     return first_of(keys, count, threshold).view_as(key)
+
+
+def _ranked(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` largest keys [rows, count] and their ids, in the order of the ranking."""
+    ids = key.topk(count, sorted=False).indices.sort(-1).values
+    values, order = key.gather(-1, ids).sort(dim=-1, descending=True, stable=True)
+    return values, ids.gather(-1, order)
 
 
 def _end(key: Tensor, weights: Tensor, wanted: float) -> tuple[int, float]:
