@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import platform
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
+from native_models import decoder_of
+from native_steps import Text, read
 
 from llmwright.core import MissingDependencyError
 from llmwright.inference.native import NativeRunner, library, native_available
@@ -56,6 +61,25 @@ def test_a_compiler_that_fails(unbuilt, monkeypatch, tmp_path):
 def test_a_library_that_cannot_be_loaded(unbuilt, monkeypatch, tmp_path):
     monkeypatch.setenv("CC", compiler(tmp_path / "cc", "exit 0"))  # it leaves an empty file
     assert not native_available()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names an x86 processor")
+def test_an_older_processor_computes_the_same(unbuilt, monkeypatch, tmp_path):
+    """Narrower vectors, and no instructions for products of bytes and of bfloat16."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    older = compiler(tmp_path / "cc", 'exec cc "$@" -march=x86-64-v3')
+    monkeypatch.setenv("CC", older)
+    ids = list(range(40))
+    for form, most in (("float32", 1e-5), ("bfloat16", 0.02), ("int8", 0.05), ("int4", 0.05)):
+        decoder = decoder_of(form)
+        runner = NativeRunner(decoder, 4)
+        logits = read(runner, Text(ids, [3, 0, 1]), 9)
+        with torch.inference_mode():
+            expected = copy.deepcopy(decoder).float()(torch.tensor([ids]))[0]
+        assert (logits - expected).square().mean().sqrt() < most * expected.std()
+        assert torch.equal(logits, read(runner, Text(ids, [3, 0, 1]), 40))
+    assert library.library().lw_lanes() == 8
 
 
 def test_compiled_once_by_many(unbuilt, monkeypatch, tmp_path):

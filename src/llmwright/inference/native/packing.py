@@ -230,7 +230,7 @@ def _padded(values: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _dense_panels(weight: Tensor, columns: int, lanes: int) -> Tensor:
-    """[out, in] -> [panels, in, w], or for bfloat16 [panels, in / 2, w, 2], as int32; w = 2 lanes."""
+    """[out, in] -> [panels, in, 2 lanes], for bfloat16 [panels, in / 2, 2 lanes, 2], as int32."""
     weight = _padded(weight, _up(weight.shape[0], 2 * lanes), columns)
     words = weight.view(torch.int32)  # moved four bytes at a time
     return words.view(-1, 2 * lanes, words.shape[1]).transpose(1, 2)
