@@ -163,7 +163,7 @@ class NativeRunner:
         if self._pool_process != os.getpid():  # threads do not survive a fork
             self._pool, self._pool_process = self._library.lw_pool_new(self._threads), os.getpid()
             closing = weakref.finalize(self, _close, self._library, self._pool, os.getpid())
-            closing.atexit = False  # a step may still run in a thread that the end of Python cuts off
+            closing.atexit = False  # a step may still run in a daemon thread
         needed = self.scratch_bytes(step.tokens, step.sequences, longest) + 64
         if len(self._scratch) < needed:
             self._scratch = torch.empty(needed * 5 // 4, dtype=torch.uint8)
