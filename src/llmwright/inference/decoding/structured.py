@@ -182,11 +182,10 @@ class _Vocabulary:
 
 
 def _told(message: str) -> str:
-    """One line of an error that may draw a picture: its first, and its last if that explains."""
+    """One line of an error that may draw a picture: its first, and what explains it."""
     lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
-    reason = lines[-1].removeprefix("error:").strip() if len(lines) > 1 else ""
-    first = lines[0].rstrip(".:")
-    return f"{first}: {reason}" if lines[0].endswith(":") and reason else first
+    reasons = [line.removeprefix("error:").strip() for line in lines if line.startswith("error:")]
+    return ": ".join([lines[0].rstrip(".:"), *reasons[:1]])
 
 
 _COMPILERS: weakref.WeakKeyDictionary[Tokenizer, _Compiler] = weakref.WeakKeyDictionary()
