@@ -37,8 +37,8 @@ from torch.nn import functional as F
 
 from llmwright.core import Message, SamplingParams, settings
 from llmwright.inference.speculation import (
-    DraftModelProposer,
     acceptance_rate,
+    draft_model,
     speculative_generate,
 )
 from llmwright.modeling import Decoder, KVCache, Model, load_model, save_checkpoint
@@ -266,14 +266,14 @@ def restore(path, trained, optimizer) -> tuple[int, float]:
 
 
 @torch.inference_mode()
-def report(model: Model, small: Decoder, data: Path) -> None:
+def report(model: Model, small: Model, data: Path) -> None:
     """Acceptance on held-out prompts: by distributions, and of greedy drafts of 4 tokens."""
     prompts = {
-        "GSM8K test": [chat(model, text) for text in gsm8k(data, "test")[:12]],
-        "XQuAD held out": [chat(model, qa_prompt(r)) for r in xquad(data, held_out=True)[::25]],
+        "GSM8K test": [chat(model, text) for text in gsm8k(data, "test")[:8]],
+        "XQuAD held out": [chat(model, qa_prompt(r)) for r in xquad(data, held_out=True)[::40]],
     }
     print(f"{'answers to':16} {'sum min(p,q)':>13} {'same argmax':>12} {'greedy drafts kept':>19}")
-    proposer = DraftModelProposer(small)
+    proposer = draft_model(small, cache_tokens=4096)
     for name, lists in prompts.items():
         overlap, same, kept, judged = [], [], 0, 0
         for ids in lists:
@@ -287,7 +287,7 @@ def report(model: Model, small: Decoder, data: Path) -> None:
             whole = torch.tensor([ids + done.token_ids])
             place = slice(len(ids) - 1, -1)
             p = model.decoder(whole)[0, place].softmax(-1)
-            q = small(whole)[0, place].softmax(-1)
+            q = small.decoder(whole)[0, place].softmax(-1)
             overlap.append(acceptance_rate(p, q))
             same.append((p.argmax(-1) == q.argmax(-1)).float())
         row = f"{torch.cat(overlap).mean():13.3f} {torch.cat(same).mean():12.3f}"
@@ -310,7 +310,7 @@ def main() -> None:
     layers = kept_layers(model.config.num_hidden_layers, options.layers)
     finished = folder / "model"
     if options.report or finished.exists():
-        report(model, load_model(finished, "bfloat16").decoder, options.data)
+        report(model, load_model(finished, "bfloat16"), options.data)
         return
     small = smaller(model, layers)
     print(f"layers {layers}: {small.config.parameters / 1e6:.0f} of "
@@ -318,7 +318,7 @@ def main() -> None:
     distil(options, model, small, folder)
     tuned = replace(model, decoder=small.bfloat16(), config=small.config, dtype=torch.bfloat16)
     save_checkpoint(tuned, finished)
-    report(model, tuned.decoder, options.data)
+    report(model, tuned, options.data)
     print(finished)
 
 
