@@ -13,7 +13,14 @@ from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.inference.decoding import logprob_of, next_token_distribution
-    from llmwright.inference.engine import Engine, EngineOptions, MemoryPlan, SoftPrompt, Stats, Token
+    from llmwright.inference.engine import (
+        Engine,
+        EngineOptions,
+        MemoryPlan,
+        SoftPrompt,
+        Stats,
+        Token,
+    )
     from llmwright.inference.likelihood import Perplexity, perplexity, token_logprobs
     from llmwright.inference.longcontext import (
         Found,

@@ -42,8 +42,7 @@ def tokens_that_fit(config: ModelConfig, dtype: str, *, memory: int, weights: in
 
 
 def weight_bytes(decoder: Decoder) -> int:
-    """Bytes of the tensors that ``decoder`` holds, shared ones counted once; copies that packed
-    kernels make for themselves come beside them."""
+    """Bytes of the tensors that ``decoder`` holds, shared ones counted once."""
     tensors = {id(tensor): tensor for tensor in decoder.state_dict(keep_vars=True).values()}
     for module in decoder.modules():
         weight = getattr(module, "quantized", None)

@@ -9,6 +9,8 @@ from llmwright.core import CapacityError
 from llmwright.inference import Engine
 from llmwright.inference.engine import plan_memory
 from llmwright.inference.engine.memory import available_bytes
+from llmwright.inference.native import NativeRunner, native_available
+from llmwright.modeling import load_model
 
 
 def plan(tiny, **options):
@@ -18,6 +20,7 @@ def plan(tiny, **options):
         "block_size": 16,
         "max_sequences": 4,
         "token_budget": 64,
+        "native": False,
     }
     return plan_memory(tiny.decoder, **{**wanted, **options})
 
@@ -39,6 +42,16 @@ def test_the_default_holds_one_context_and_no_more_than_all_sequences(tiny):
     context = tiny.config.max_position_embeddings
     made = plan(tiny, cache_tokens=None)
     assert context <= made.cache_tokens <= 4 * context
+
+
+def test_the_copy_for_the_kernels_is_counted(smollm2_path):
+    if reason := native_available().reason:
+        pytest.skip(f"the compiled kernels cannot be used: {reason}")
+    for packed in (False, True):
+        model = load_model(smollm2_path, "bfloat16", packed=packed)
+        stated = plan(model, native=True).packed
+        taken = NativeRunner(model, 1).weight_bytes
+        assert taken <= stated <= 1.1 * taken
 
 
 def test_what_does_not_fit_is_refused_with_the_arithmetic(tiny):

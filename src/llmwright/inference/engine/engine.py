@@ -34,7 +34,7 @@ from llmwright.inference.engine.core import EngineCore, Sent
 from llmwright.inference.engine.memory import plan_memory
 from llmwright.inference.engine.request import Request, SoftPrompt, Token
 from llmwright.inference.engine.runner import Runner
-from llmwright.inference.engine.runners import KVDType, RunnerKind, make_runner
+from llmwright.inference.engine.runners import KVDType, RunnerKind, make_runner, runs_native
 from llmwright.inference.engine.speculate import Speculator
 from llmwright.inference.engine.stats import Stats
 from llmwright.inference.speculation import NGramProposer, Proposer
@@ -97,6 +97,7 @@ class Engine:
             block_size=block_size,
             max_sequences=max_sequences,
             token_budget=token_budget,
+            native=isinstance(runner, str) and runs_native(model, runner),
         )
         self.memory.check(model.source)
         if isinstance(runner, str):

@@ -1,10 +1,11 @@
 """The bytes an engine will hold, said before they are taken.
 
-    weights + blocks * block_size * 2 * layers * kv_heads * head_dim * bytes a value
+    weights + packed + blocks * block_size * 2 * layers * kv_heads * head_dim * bytes a value
 
-The second term is the cache; ``kv_bytes_per_token`` has the arithmetic for every kind of cache.
-What a pass needs beside them (activations of at most ``token_budget`` tokens, and logits) is small
-and is counted too, from above.
+The third term is the cache; ``kv_bytes_per_token`` has the arithmetic for every kind of cache.
+``packed`` is the copy of the matrices that the compiled kernels read. What a pass needs beside
+them (activations of at most ``token_budget`` tokens, and logits) is small and is counted too, from
+above. The weights are there already when an engine is made, so what has to fit is the rest.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from llmwright.core import CapacityError
-from llmwright.modeling import Decoder, kv_bytes_per_token, weight_bytes
+from llmwright.modeling import Decoder, QuantizedLinear, kv_bytes_per_token, weight_bytes
 
 _DEFAULT_CACHE = 1 << 30
 _MIB = 1 << 20
@@ -26,10 +28,11 @@ class MemoryPlan:
     """Bytes by purpose. ``cache_tokens`` tokens fit into the cache."""
 
     weights: int
+    packed: int
     bytes_per_token: int
     cache_tokens: int
     activations: int
-    available: int | None  # for cache and activations; None where it cannot be known
+    available: int | None  # for all but the weights; None where it cannot be known
 
     @property
     def cache(self) -> int:
@@ -37,18 +40,19 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
-        return self.weights + self.cache + self.activations
+        return self.weights + self.packed + self.cache + self.activations
 
     def __str__(self) -> str:
         return (
-            f"weights {self.weights / _MIB:,.0f} MiB + cache {self.cache_tokens:,} tokens x "
+            f"weights {self.weights / _MIB:,.0f} MiB + packed for the kernels "
+            f"{self.packed / _MIB:,.0f} MiB + cache {self.cache_tokens:,} tokens x "
             f"{self.bytes_per_token:,} bytes = {self.cache / _MIB:,.0f} MiB + activations "
             f"{self.activations / _MIB:,.0f} MiB = {self.total / _MIB:,.0f} MiB"
         )
 
     def check(self, where: str) -> None:
         """Raise ``CapacityError``, with the arithmetic, where it does not fit."""
-        needed = self.cache + self.activations
+        needed = self.packed + self.cache + self.activations
         if self.available is not None and needed > self.available:
             raise CapacityError(
                 f"the engine would hold {self}, and beside the weights "
@@ -66,10 +70,12 @@ def plan_memory(
     block_size: int,
     max_sequences: int,
     token_budget: int,
+    native: bool,
 ) -> MemoryPlan:
     """The plan for a cache of ``cache_tokens`` tokens, rounded up to whole blocks.
 
     None is as many as all sequences could fill, but at most 1 GiB, and at least one context.
+    ``native`` says whether the compiled kernels will run.
     """
     config = decoder.config
     per_token = kv_bytes_per_token(config, kv_dtype)
@@ -79,11 +85,27 @@ def plan_memory(
     widest = max(config.intermediate_size * 2, config.hidden_size * 4)
     return MemoryPlan(
         weights=weight_bytes(decoder),
+        packed=_packed_bytes(decoder) if native else 0,
         bytes_per_token=per_token,
         cache_tokens=-(-cache_tokens // block_size) * block_size,
         activations=4 * (token_budget * 2 * widest + 2 * max_sequences * config.vocab_size),
         available=available_bytes(decoder.device),
     )
+
+
+def _packed_bytes(decoder: Decoder) -> int:
+    """What the kernels' copy of the matrices takes, from above."""
+    total = 4 * sum(weight.numel() for weight in decoder.parameters() if weight.ndim == 1)
+    for module in decoder.modules():
+        if isinstance(module, QuantizedLinear):
+            weight = module.quantized
+            plain = weight.codebook is not None or weight.group_size % 32
+            bits = 8 * decoder.dtype.itemsize if plain else 4 if weight.bits <= 4 else 8
+            scales = 8 * weight.scales.numel()  # a scale and a minimum
+            total += weight.codes.numel() * bits // 8 + scales
+        elif isinstance(module, nn.Linear):
+            total += module.weight.nbytes
+    return total
 
 
 def available_bytes(device: torch.device) -> int | None:

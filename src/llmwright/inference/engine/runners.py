@@ -16,6 +16,12 @@ KVDType = Literal["auto", "float32", "bfloat16", "int8"]
 RunnerKind = Literal["auto", "native", "torch"]
 
 
+def runs_native(model: Model, kind: RunnerKind) -> bool:
+    """Whether ``make_runner`` will give the compiled kernels."""
+    on_cpu = model.decoder.device.type == "cpu"
+    return kind != "torch" and on_cpu and bool(native_available())
+
+
 def make_runner(
     model: Model, blocks: int, block_size: int, kv_dtype: KVDType, kind: RunnerKind
 ) -> Runner:
@@ -25,11 +31,10 @@ def make_runner(
     ``ConfigurationError`` for a cache in int8 without it.
     """
     decoder = model.decoder
-    on_cpu = decoder.device.type == "cpu"
-    if kind != "torch" and on_cpu and native_available():
+    if runs_native(model, kind):
         return NativeRunner(decoder, blocks, block_size, kv_dtype)
     if kind == "native":
-        reason = native_available().reason if on_cpu else "the model is on a GPU"
+        reason = native_available().reason or "the model is on a GPU"
         raise MissingDependencyError(
             f"the compiled kernels cannot be used: {reason}", fix="install a C compiler"
         )

@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,9 +74,8 @@ class NativeRunner:
         self._adapters: dict[str, PackedAdapter] = {}
         with torch.no_grad():
             self._model = self._pack()
-            self._pages = torch.empty(blocks, self.bytes_per_block, dtype=torch.uint8)
+            self._pages = _zeros(blocks, self.bytes_per_block)
             self._library.lw_advise(self._pages.data_ptr(), self._pages.numel())
-            self._pages.zero_()
         self._model.cache.pages = self._pages.data_ptr()
 
     @property
@@ -223,6 +223,13 @@ def greedy(logits: Tensor) -> Tensor:
     places = torch.empty(len(logits), dtype=torch.int64)
     library().lw_argmax(logits.data_ptr(), *logits.shape, places.data_ptr())
     return places
+
+
+def _zeros(rows: int, size: int) -> Tensor:
+    """[rows, size] bytes on a 64-byte border, which the system gives only as they are written."""
+    memory = np.zeros(rows * size + 64, np.uint8)  # PyTorch's zeros would write them all now
+    begin = -memory.ctypes.data % 64
+    return torch.from_numpy(memory[begin : begin + rows * size]).view(rows, size)
 
 
 def _kv_dtype(wanted: KVType, weights: torch.dtype) -> str:
