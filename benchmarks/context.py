@@ -36,13 +36,13 @@ BETTER_THAN = ("linear", "none")
 
 def print_table(report: ContextReport, methods: tuple[str, ...], lengths: tuple[int, ...]) -> None:
     print(f"perplexity at the second half of n tokens, factor {report.factor:g}")
-    print(f"{'method':8}" + "".join(f"{f'{length:,}':>24}" for length in lengths))
+    print(f"{'method':8}" + "".join(f"{f'{length:,}':>27}" for length in lengths))
     for method in methods:
         cells = []
         for length in lengths:
             score = report.perplexity(method, length)
             cells.append(f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})")
-        print(f"{method:8}" + "".join(f"{cell:>24}" for cell in cells))
+        print(f"{method:8}" + "".join(f"{cell:>27}" for cell in cells))
     for length in lengths:
         shares = {method: report.found(method, length) for method in methods}
         for method, share in shares.items():
