@@ -101,7 +101,7 @@ def _packed_bytes(decoder: Decoder) -> int:
             weight = module.quantized
             plain = weight.codebook is not None or weight.group_size % 32
             bits = 8 * decoder.dtype.itemsize if plain else 4 if weight.bits <= 4 else 8
-            scales = 8 * weight.scales.numel()  # a scale and a minimum
+            scales = 4 * weight.scales.numel()  # a scale and a minimum, 16 bits each
             total += weight.codes.numel() * bits // 8 + scales
         elif isinstance(module, nn.Linear):
             total += module.weight.nbytes

@@ -28,7 +28,7 @@ from llmwright.core import ConfigurationError
 from llmwright.inference.engine.blocks import BlockManager, Table
 from llmwright.inference.engine.memory import plan_memory
 from llmwright.inference.engine.runner import Runner, Step
-from llmwright.inference.engine.runners import RunnerKind, make_runner
+from llmwright.inference.engine.runners import RunnerKind, make_runner, runs_native
 from llmwright.inference.speculation.acceptance import draw
 from llmwright.inference.speculation.proposer import Ask, Draft
 from llmwright.modeling import Model, ModelConfig
@@ -198,6 +198,7 @@ def draft_model(
         block_size=block_size,
         max_sequences=32,
         token_budget=_CHUNK,
+        native=runs_native(model, runner),
     )
     plan.check(model.source)
     blocks = plan.cache_tokens // block_size
