@@ -15,15 +15,15 @@ def guide(request):
 def test_methods_are_compared_on_text_set_aside(llmwright, tiny_model_path, guide, tmp_path):
     out = tmp_path / "small"
     code, printed, errors = llmwright(
-        "quantize", tiny_model_path, "--method", "rtn,gptq", "--group-size", 16,
+        "quantize", tiny_model_path, "--method", "rtn:8,gptq", "--group-size", 16,
         "--calibration", guide / GUIDE_PAGES[0], "--blocks", 4, "--block-tokens", 64,
         "--measure-tokens", 128, "--out", out, "--format", "gptq",
     )  # fmt: skip
     assert code == 0, errors
     assert "perplexity" in printed and "recommended: " in printed and "128 tokens" not in errors
     record = json.loads((out / "quantization.json").read_text())
-    assert [r["name"] for r in record["results"]] == ["rtn", "gptq"]
-    assert record["recommended"] in ("rtn", "gptq") and record["full"]["kl"] < 1e-6
+    assert [r["name"] for r in record["results"]] == ["rtn-8", "gptq"]
+    assert record["recommended"] in ("rtn-8", "gptq") and record["full"]["kl"] < 1e-6
     assert "<svg" in (out / "quantization.svg").read_text()
     assert json.loads((out / "gptq" / "config.json").read_text())["quantization_config"]
     code, printed, errors = llmwright(
@@ -49,6 +49,7 @@ def test_text_of_its_own_to_measure_on_and_gguf(llmwright, tiny_model_path, guid
     ("arguments", "sentence"),
     [
         (["--method", "gptqq"], "is no method"),
+        (["--method", "rtn:9"], "'9' bits are not handled"),
         (["--method", "awq", "--texts", "x.md"], "awq looks at data"),
         (["--method", "rtn"], "there is no text to measure on"),
         (["--method", "rtn", "--texts", "x.md", "--format", "awq"], "--format without --out"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import click
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from llmwright.modeling import Model
-    from llmwright.quantization import Comparison, QuantizationSettings, Target
+    from llmwright.quantization import Comparison, QuantizationSettings, Scheme, Target
 
 
 @click.command(name="quantize")
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     "--method",
     default="gptq",
     show_default=True,
-    help="rtn, gptq, awq, nf4 or smoothquant; several with commas, to compare.",
+    help="rtn, gptq, awq, nf4 or smoothquant; several with commas, to compare; rtn:8 for its bits.",
 )
 @click.option("--bits", default=4, show_default=True, type=click.IntRange(2, 8))
 @click.option(
@@ -103,7 +104,7 @@ def command(
 
     \b
     Example:
-      llmwright quantize --method rtn,gptq,awq --calibration records.jsonl --out small
+      llmwright quantize --method rtn:8,gptq,awq --calibration records.jsonl --out small
       llmwright quantize --calibration notes.md --format gguf:Q4_0 --out small
     """
     from llmwright.modeling import load_model
@@ -136,7 +137,7 @@ def command(
 
 def _methods(
     names: str,
-    scheme: Any,
+    scheme: Scheme,
     act_order: Literal["none", "static", "moved"],
     head_bits: int,
     calibrated: bool,
@@ -144,7 +145,8 @@ def _methods(
     from llmwright.quantization import CALIBRATED, Method, QuantizationSettings
 
     methods = []
-    for name in dict.fromkeys(part.strip() for part in names.split(",")):
+    for part in dict.fromkeys(names.replace(" ", "").split(",")):
+        name, _, own_bits = part.partition(":")
         if name not in get_args(Method):
             raise ConfigurationError(
                 f"{name!r} is no method", where="--method", fix=f"use {', '.join(get_args(Method))}"
@@ -153,8 +155,15 @@ def _methods(
             raise ConfigurationError(
                 f"{name} looks at data", where="--calibration", fix="give text, or use rtn or nf4"
             )
-        settings = QuantizationSettings(cast("Method", name), scheme, act_order, head_bits)
-        methods.append((name, settings))
+        own = scheme
+        if own_bits:
+            if own_bits not in map(str, range(2, 9)):
+                raise ConfigurationError(
+                    f"{own_bits!r} bits are not handled", where="--method", fix="use 2 to 8"
+                )
+            own = replace(scheme, bits=int(own_bits))
+        settings = QuantizationSettings(cast("Method", name), own, act_order, head_bits)
+        methods.append((part.replace(":", "-"), settings))
     return methods
 
 
