@@ -89,7 +89,8 @@ def _perplexity(report: ContextReport) -> Figure | None:
     ticks = [lengths[0] // 16, lengths[0] // 4, *lengths]
     axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+    # Of the nine marks of a decade, 2 and 5 are enough to read by.
+    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
     axes.set_xlabel(f"position in the text (trained on {report.trained:,}: dotted)")
     axes.set_ylabel("perplexity")
     axes.legend(frameon=False, ncols=2)
