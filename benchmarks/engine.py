@@ -193,7 +193,8 @@ def sixteen_streams(rounds: int, threads: int, gap: float = 0.05, tokens: int = 
         def through_the_server() -> Answers:
             def one(number: int) -> list[int]:
                 time.sleep(number * gap)
-                return [0] * server.complete(prompts[number], tokens)
+                text = model.tokenizer.decode(prompts[number])  # it takes no token ids
+                return [0] * server.complete(text, tokens)
 
             return list(pool.map(one, range(16)))
 

@@ -36,7 +36,7 @@ class LlamaCpp:
         options.n_batch = options.n_ubatch = 512
         options.n_seq_max = sequences
         options.n_threads = options.n_threads_batch = threads
-        options.kv_unified = sequences > 1
+        options.kv_unified = False  # a stream of cache for each sequence: one for all is slower
         self._context = lib.llama_init_from_model(self._model, options)
         self._memory = lib.llama_get_memory(self._context)
         self._vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -50,10 +49,10 @@ class LlamaServer:
         self._process.terminate()
         self._process.wait()
 
-    def complete(self, prompt: Sequence[int], tokens: int) -> int:
+    def complete(self, prompt: str, tokens: int) -> int:
         """Ask for ``tokens`` greedy tokens after ``prompt``; gives how many came."""
         body = {
-            "prompt": list(prompt),
+            "prompt": prompt,
             "max_tokens": tokens,
             "temperature": 0,
             "logit_bias": {"2": -100, "0": -100},  # no end token
