@@ -257,5 +257,10 @@ def test_greedy_answers_are_those_of_transformers(smollm2_path, tmp_path):
 def test_greedy_takes_the_first_of_the_largest(values):
     logits = torch.tensor(values)
     expected = [row.index(max(row)) for row in values]
-    assert greedy(logits).tolist() == expected
-    assert greedy(logits[:, ::2]).tolist() == [row[::2].index(max(row[::2])) for row in values]
+    places, logprobs = greedy(logits)
+    assert places.tolist() == expected
+    some = logits.amax(-1) > -math.inf
+    expected_logprobs = logits.log_softmax(-1).amax(-1)
+    torch.testing.assert_close(logprobs[some], expected_logprobs[some], atol=1e-5, rtol=1e-5)
+    every_other, _ = greedy(logits[:, ::2])
+    assert every_other.tolist() == [row[::2].index(max(row[::2])) for row in values]

@@ -30,6 +30,7 @@ from llmwright.inference.decoding.temperature import apply_temperature
 from llmwright.inference.decoding.top_k import keep_top_k
 from llmwright.inference.decoding.top_p import keep_top_p
 from llmwright.inference.decoding.typical import keep_typical
+from llmwright.inference.native import greedy, native_available
 
 _BLOCK = 256
 
@@ -50,6 +51,10 @@ def choose(logits: Tensor, states: Sequence[SamplingState]) -> list[Choice]:
     The states are not moved: the caller does that with ``advance`` for the tokens it keeps.
     """
     if all(state.plain for state in states):
+        if logits.device.type == "cpu" and native_available():
+            ids, logprobs = greedy(logits)
+            both = zip(ids.tolist(), logprobs.tolist(), strict=True)
+            return [Choice(token, logprob) for token, logprob in both]
         ids = logits.argmax(-1)  # [rows]
     else:
         ids = torch.empty(len(states), dtype=torch.long, device=logits.device)

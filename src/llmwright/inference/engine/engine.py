@@ -290,6 +290,7 @@ class Engine:
             soft_prompt=soft_prompt,
             priority=priority,
             tenant=tenant,
+            length_matters=self.model.decoder.model.rotary.depends_on_length,
             search=search_for(
                 params,
                 ends,

@@ -135,6 +135,7 @@ class Request:
         priority: int = 0,
         tenant: Hashable = None,
         search: Search | None = None,
+        length_matters: bool = False,
     ) -> None:
         self.prompt = [0] * len(soft_prompt or ()) + list(prompt)
         self.params = params
@@ -145,6 +146,7 @@ class Request:
         self.priority = priority
         self.tenant = tenant
         self.search = search
+        self.length_matters = length_matters  # the rotary scaling looks at ``limit``
         self.prompt_hidden: list[Tensor] = []  # pieces [time, hidden], for searches that ask
         self.sequences: list[Sequence] = []  # those that go on
         self.done: list[Sequence] = []
@@ -158,9 +160,8 @@ class Request:
     @property
     def root(self) -> Hashable:
         """What else than the tokens decides the keys and values."""
-        if self.adapter is None and self.soft_prompt is None:
-            return None
-        return (self.adapter, self.soft_prompt and self.soft_prompt.name)
+        length = self.limit if self.length_matters else None
+        return (self.adapter, self.soft_prompt and self.soft_prompt.name, length)
 
     @property
     def branches(self) -> int:

@@ -233,8 +233,9 @@ void lw_forward(const Model *m, Pool *pool, const Step *s, long longest, char *s
 /* Outputs side by side in a panel of codes, half of those in a dense one (products.h). */
 int lw_lanes(void) { return LANES; }
 
-/* The first place of the largest of each row's ``n`` values; a NaN is never the largest. */
-void lw_argmax(const float *x, long rows, long n, int64_t *places) {
+/* The first place of the largest of each row's ``n`` values (a NaN is never the largest), and the
+ * logarithm of its softmax. */
+void lw_greedy(const float *x, long rows, long n, int64_t *places, float *logprobs) {
     const ints lanes = NUMBERS;
     for (long row = 0; row < rows; row++, x += n) {
         floats most = all(-INFINITY);
@@ -253,6 +254,12 @@ void lw_argmax(const float *x, long rows, long n, int64_t *places) {
         for (; i < n; i++)
             if (x[i] > best) best = x[i], place = i;
         places[row] = place;
+        floats sums = all(0);
+        for (i = 0; i + LANES <= n; i += LANES) sums += exp_of(LOAD(floats, x + i) - all(best));
+        double sum = 0;
+        for (int l = 0; l < LANES; l++) sum += sums[l];
+        for (; i < n; i++) sum += exp((double)x[i] - best);
+        logprobs[row] = (float)-log(sum);
     }
 }
 

@@ -114,7 +114,7 @@ def _load(path: Path) -> ctypes.CDLL:
         ("lw_scratch_bytes", long, (pointer, integer, long, long, long)),
         ("lw_forward", None, (pointer, pointer, pointer, long, pointer)),
         ("lw_lanes", integer, ()),
-        ("lw_argmax", None, (pointer, long, long, pointer)),
+        ("lw_greedy", None, (pointer, long, long, pointer, pointer)),
         ("lw_advise", None, (pointer, long)),
     ):
         function = getattr(loaded, name)

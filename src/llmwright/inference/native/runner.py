@@ -213,16 +213,18 @@ class NativeRunner:
         )
 
 
-def greedy(logits: Tensor) -> Tensor:
-    """``logits`` [rows, vocab] float32 -> [rows] int64, the first place of each row's largest.
+def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """``logits`` [rows, vocab] float32 -> the first place of each row's largest, [rows] int64, and
+    the log of its softmax, [rows] float32.
 
-    PyTorch's argmax takes several times as long, and leaves its OpenMP threads spinning on the
-    processors that the next step needs.
+    PyTorch's argmax and logsumexp take several times as long, and leave OpenMP threads spinning on
+    the processors that the next step needs.
     """
     logits = logits.to("cpu", torch.float32).contiguous()
     places = torch.empty(len(logits), dtype=torch.int64)
-    library().lw_argmax(logits.data_ptr(), *logits.shape, places.data_ptr())
-    return places
+    logprobs = torch.empty(len(logits))
+    library().lw_greedy(logits.data_ptr(), *logits.shape, places.data_ptr(), logprobs.data_ptr())
+    return places, logprobs
 
 
 def _zeros(rows: int, size: int) -> Tensor:
