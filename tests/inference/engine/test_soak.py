@@ -53,7 +53,7 @@ def adapters(decoder):
 
 def params_of(rng, number):
     kind = rng.randrange(12)
-    common = {"max_tokens": rng.choice([1, 4, 9, 14, 40]), "ignore_eos": rng.random() < 0.5}
+    common = {"max_tokens": rng.choice([1, 4, 9, 14, 30, 40, 40]), "ignore_eos": rng.random() < 0.5}
     if kind < 4:
         return SamplingParams(**common)
     if kind < 8:
@@ -171,8 +171,8 @@ def test_every_answer_is_the_one_given_alone(tiny, kind, drafts):
     answers = run(small, tiny, wished)
     stats = small.stats()
     assert small.manager.free == BLOCKS, "a block leaked"
-    assert stats.preemptions > len(wished) // 200
-    assert stats.cached_tokens > len(wished)
+    assert stats.preemptions > len(wished) // 100
+    assert stats.cached_tokens > len(wished) // 4
     assert stats.cancelled > len(wished) // 10
     alone = engine(100)
     for number, wish in enumerate(wished):

@@ -68,9 +68,11 @@ def test_by_enumeration_one_round_gives_pi_and_pi_is_a_distribution(seed, rule, 
 
 @given(seed=st.integers(0, 10_000))
 def test_at_the_ends_pi_is_one_of_the_two(seed):
+    """At a tolerance of 1 the two sides of "opt" can be equal, so a hair beyond it, where
+    rounding does not decide."""
     p, q = distribution(seed), distribution(seed + 1)
     for name, rule in RULES.items():
-        pi = target_distribution(p, q, rule(p, q, 1.0))
+        pi = target_distribution(p, q, rule(p, q, 1.0 + 1e-6))
         torch.testing.assert_close(pi, p if name == "always" else q)
 
 
