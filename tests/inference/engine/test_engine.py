@@ -445,3 +445,17 @@ print("end of program")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "end of program\n"
     assert done.returncode == 0, done.stderr
+
+
+def test_a_search_is_cut_at_a_stop_string_too(tiny):
+    params = SamplingParams(max_tokens=20, num_beams=3, n=2)
+    with Engine(without_eos(tiny)) as running:
+        whole = asyncio.run(collect(running, prompt_of(2), params))
+        text = "".join(t.text for t in whole if t.answer == 0)
+        stop = text[len(text) // 2 :][:2]
+        cut = asyncio.run(collect(running, prompt_of(2), replace(params, stop=(stop,))))
+    first = [t for t in cut if t.answer == 0]
+    assert "".join(t.text for t in first) == text[: text.index(stop)]
+    assert [t.finish_reason for t in first[:-1]] == [None] * (len(first) - 1)
+    assert first[-1].finish_reason == "stop"
+    assert {t.answer for t in cut} == {0, 1}

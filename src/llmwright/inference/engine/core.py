@@ -24,6 +24,7 @@ from torch import Tensor
 from llmwright.core import CapacityError
 from llmwright.inference.decoding import (
     Choice,
+    Hypothesis,
     SamplingState,
     choose,
     distribution,
@@ -254,6 +255,8 @@ class EngineCore:
     def _accept(self, sequence: Sequence, choice: Choice, sent: Sent) -> None:
         """Append a chosen token; it goes to the reader now, or waits where answers are ranked."""
         request = sequence.request
+        if sequence not in request.sequences:
+            return  # another of its answers broke a moment ago
         try:
             sequence.state.advance(choice.token)
             token = sequence.accept(choice.token, choice.logprob, choice.top)
@@ -262,6 +265,16 @@ class EngineCore:
             sequence.finish_reason = "stop"
             sent.append((request, error))
             return
+        self._note_token(request)
+        sequence.chosen.append(token)
+        if not request.ranked:
+            sent.append((request, token))
+        if sequence.finish_reason is not None:
+            self._retire(sequence)
+            if not request.sequences:
+                self._complete(request, sent)
+
+    def _note_token(self, request: Request) -> None:
         now = time.monotonic()
         if request.last_token is None:
             self._count.first.append(now - request.created)
@@ -271,13 +284,6 @@ class EngineCore:
             self._count.between.append(now - request.last_token)
         request.last_token = now
         self._count.generated_tokens += 1
-        sequence.chosen.append(token)
-        if not request.ranked:
-            sent.append((request, token))
-        if sequence.finish_reason is not None:
-            self._retire(sequence)
-            if not request.sequences:
-                self._complete(request, sent)
 
     def _retire(self, sequence: Sequence) -> None:
         """Free a sequence that goes no further."""
@@ -311,7 +317,7 @@ class EngineCore:
         logits = torch.stack([branch.logits for branch in live if branch.logits is not None])
         hidden = [branch.hidden for branch in live if branch.hidden is not None]
         branches = search.advance(logits, torch.stack(hidden) if search.needs_hidden else None)
-        self._count.generated_tokens += len(branches) > 0
+        self._note_token(request)
         request.sequences = [
             Sequence(
                 request,
@@ -328,12 +334,22 @@ class EngineCore:
         if branches:
             return
         for answer, found in enumerate(search.results()[: request.params.n]):
-            text = self._text(request)
-            writer = Sequence(request, list(request.prompt), self._state(request, 0), text, answer)
-            for token, logprob in zip(found.token_ids, found.logprobs, strict=True):
-                sent.append((request, writer.accept(token, logprob, ())))
+            sent += [(request, token) for token in self._written(request, answer, found)]
         self._remove(request)
         self._count.finished += 1
+
+    def _written(self, request: Request, answer: int, found: Hypothesis) -> list[Token]:
+        """What a search found, as tokens with their text, up to the first stop string."""
+        text, state = self._text(request), self._state(request, 0)
+        writer = Sequence(request, list(request.prompt), state, text, answer)
+        tokens = []
+        for token_id, logprob in zip(found.token_ids, found.logprobs, strict=True):
+            tokens.append(writer.accept(token_id, logprob, ()))
+            if writer.finish_reason is not None:
+                return tokens
+        rest, _ = text.flush()  # it ended where its grammar did, without an end token
+        last = tokens.pop()
+        return [*tokens, replace(last, text=last.text + rest, finish_reason=found.finish_reason)]
 
     def _remove(self, request: Request) -> None:
         for sequence in request.sequences:
