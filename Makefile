@@ -28,6 +28,10 @@ bench: .venv-bench/.ready
 	.venv-bench/bin/python benchmarks/retrieval.py --check
 	.venv-bench/bin/python benchmarks/gateway.py --check
 	.venv-bench/bin/python benchmarks/engine.py --check
+	.venv-bench/bin/python benchmarks/speculation.py --check
+	.venv-bench/bin/python benchmarks/quantization.py --check
+	.venv-bench/bin/python benchmarks/gguf_roundtrip.py --check
+	.venv-bench/bin/python benchmarks/context.py --check
 
 # PyTorch goes first and alone: its CPU build is what plain pip should find, and the packages
 # after it accept what is there.

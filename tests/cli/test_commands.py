@@ -222,3 +222,10 @@ def test_help_is_there_without_loading_anything_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.rstrip().endswith("set()"), done.stderr
     assert "Build, measure and serve LLM applications." in done.stdout
+
+
+def test_serve_names_a_wrong_adapter(llmwright, tiny_model_path):
+    code, _, err = llmwright("serve", tiny_model_path, "--adapter", "nameless")
+    assert code == 2
+    assert "'nameless' is no adapter of a model on this machine" in err
+    assert "NAME=FOLDER" in err

@@ -11,6 +11,7 @@ import torch
 from llmwright.core import CapacityError, ChatModel, Message, SamplingParams
 from llmwright.modeling import load_model
 from llmwright.providers import LocalModel, open_chat_model
+from llmwright.training import LoraSettings
 
 QUESTION = [Message("system", "Be brief."), Message("user", "What is LoRA?")]
 
@@ -95,3 +96,55 @@ def test_the_real_model_answers(smollm2_path):
     assert "Paris" in done.text
     assert done.finish_reason == "stop"
     assert done.usage.completion_tokens <= 12
+
+
+@pytest.fixture
+def adapter(tiny_model_path, tmp_path):
+    """A LoRA folder whose factors do something."""
+    from llmwright.training.lora import add_lora, lora_parameters, save_adapter
+
+    decoder = load_model(str(tiny_model_path), "float32").decoder
+    lora = LoraSettings(rank=4)
+    add_lora(decoder, lora)
+    noise = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in lora_parameters(decoder).values():
+            parameter.normal_(0, 0.3, generator=noise)
+    save_adapter(decoder, lora, str(tiny_model_path), tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_adapters_on_one_engine_answer_as_if_merged(tiny_model_path, adapter):
+    params = SamplingParams(max_tokens=12, ignore_eos=True)
+    path = str(tiny_model_path)
+
+    async def ask(*models):
+        return await asyncio.gather(*(model.complete(QUESTION, params) for model in models))
+
+    async def answers(*models):
+        given = await ask(*models)
+        await models[0].aclose()
+        return [answer.token_ids for answer in given]
+
+    base = LocalModel.open(path, dtype="float32")
+    together = asyncio.run(answers(base, base.with_adapter("support", adapter)))
+    merged = LocalModel.open(path, adapter=adapter, dtype="float32")
+    plain = LocalModel.open(path, dtype="float32")
+    alone = asyncio.run(answers(plain)) + asyncio.run(answers(merged))
+    assert together == alone
+    assert together[0] != together[1]
+
+
+def test_several_answers_with_log_probabilities(model):
+    params = SamplingParams(max_tokens=8, temperature=1.0, seed=3, n=3, logprobs=2)
+    done = asyncio.run(model.complete(QUESTION, params))
+    assert len(done.alternatives) == 2
+    for answer in (done, *done.alternatives):
+        assert "".join(token.text for token in answer.top_logprobs) == answer.text or any(
+            "\ufffd" in token.text for token in answer.top_logprobs
+        )
+        for token in answer.top_logprobs:
+            assert len(token.top) == 2
+            assert token.top[0].logprob >= token.top[1].logprob
+    total = sum(len(answer.token_ids) for answer in (done, *done.alternatives))
+    assert done.usage.completion_tokens == total
