@@ -77,17 +77,25 @@ def _models(
     """A model and its adapters, each by its name."""
     from llmwright.providers import LocalModel, open_chat_model
 
+    folders = dict(_named(adapter) for adapter in adapters)
     opened = open_chat_model(source, **options)
     models: dict[str, ChatModel] = {opened.name: opened}
     if isinstance(opened, LocalModel):
         click.echo(f"memory: {opened.engine.memory}", err=True)
-    for adapter in adapters:
-        name, _, folder = adapter.partition("=")
-        if not (name and folder and isinstance(opened, LocalModel)):
-            raise ConfigurationError(
-                f"{adapter!r} is no adapter of a model on this machine",
-                where="--adapter",
-                fix="write NAME=FOLDER",
-            )
-        models[name] = opened.with_adapter(name, Path(folder))
+        models |= {name: opened.with_adapter(name, folder) for name, folder in folders.items()}
+    elif folders:
+        raise ConfigurationError(
+            "adapters are for models on this machine",
+            where=source,
+            fix="leave --adapter out, or name a local model",
+        )
     return models
+
+
+def _named(adapter: str) -> tuple[str, Path]:
+    name, _, folder = adapter.partition("=")
+    if not (name and folder):
+        raise ConfigurationError(
+            f"{adapter!r} names no adapter", where="--adapter", fix="write NAME=FOLDER"
+        )
+    return name, Path(folder)
