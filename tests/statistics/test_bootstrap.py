@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from llmwright.core import ConfigurationError
 from llmwright.statistics import bootstrap_interval, mean_score, paired_bootstrap
@@ -14,7 +15,6 @@ finite = st.floats(-1e6, 1e6)
 
 
 def test_equals_scipy_percentile_bootstrap() -> None:
-    stats = pytest.importorskip("scipy.stats", reason="scipy comes with the bench extra only")
     x = np.random.default_rng(3).gamma(2.0, size=80)
     expected = stats.bootstrap(
         (x,),
