@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--draft", type=Path, help="folder of a small model")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--tokens", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()

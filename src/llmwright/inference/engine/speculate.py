@@ -26,6 +26,8 @@ from llmwright.inference.speculation import Ask, LengthController, Proposer
 
 _RECENT = 64
 _ENOUGH = 8
+_LEAST = 0.06
+"""The least that a token more is taken to cost: noise must not make drafts look free."""
 _SHARE = 0.15
 """What a token more costs of a pass with one, until it can be told from passes of several sizes."""
 
@@ -57,7 +59,7 @@ class StepCost:
         each = _SHARE * mean_y / mean_x
         if spread:
             each = sum((x - mean_x) * (y - mean_y) for x, y in passes) / spread
-            each = min(max(each, 0.02 * mean_y / mean_x), mean_y / mean_x)
+            each = min(max(each, _LEAST * mean_y / mean_x), mean_y / mean_x)
         base = max(mean_y - each * mean_x, 0.0)
         drafted = sum(tokens for tokens, _ in drafts)
         drafting = sum(seconds for _, seconds in drafts) / max(drafted, 1)

@@ -33,7 +33,7 @@ class LengthController:
     >>> controller.update(len(draft.tokens), accepted)
     """
 
-    def __init__(self, cost: float = 0.1, longest: int = 8, worth: float = 1.02) -> None:
+    def __init__(self, cost: float = 0.1, longest: int = 8, worth: float = 1.06) -> None:
         if longest < 1:
             raise ConfigurationError(
                 f"a longest draft of {longest} tokens", where="longest", fix="give 1 or more"
