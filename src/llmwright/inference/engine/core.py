@@ -28,10 +28,9 @@ from llmwright.inference.decoding import (
     SamplingState,
     choose,
     distribution,
-    logprob_of,
     rank_answers,
+    record,
     states_along,
-    top_alternatives,
 )
 from llmwright.inference.engine.batching import build_step
 from llmwright.inference.engine.blocks import BlockManager
@@ -235,7 +234,7 @@ class EngineCore:
         p = distribution(logits, states_along(sequence.state, draft.tokens))
         tokens, _ = verify(p, draft, sequence.state.generator)
         for place, token in enumerate(tokens):
-            self._accept(sequence, _recorded(logits[place], token, sequence.state), sent)
+            self._accept(sequence, record(logits[place], token, sequence.state), sent)
             if sequence.finish_reason is not None:
                 break
             if draft.tokens[place : place + 1] == (token,):
@@ -363,10 +362,3 @@ class EngineCore:
 
     def _text(self, request: Request) -> AnswerText:
         return AnswerText(self._model.tokenizer.stream_decoder(), request.params.stop)
-
-
-def _recorded(logits: Tensor, token: int, state: SamplingState) -> Choice:
-    """A token of a verified draft with what ``choose`` would have told of it."""
-    count = state.params.logprobs
-    top = top_alternatives(logits[None], count)[0] if count else ()
-    return Choice(token, float(logprob_of(logits, torch.tensor(token, device=logits.device))), top)
