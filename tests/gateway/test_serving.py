@@ -96,7 +96,8 @@ def test_ctrl_c_ends_the_server_without_a_traceback(busy: bool, grace: int) -> N
                 process.send_signal(signal.SIGINT)
                 if grace:  # one who cannot wait asks again, once the first was heard
                     port = int(url.rsplit(":")[-1].split("/")[0])
-                    with pytest.raises(ConnectionRefusedError):
+                    # Refused, or reset where it lay in the queue of a socket that closes.
+                    with pytest.raises(ConnectionError):
                         while True:
                             socket.create_connection(("127.0.0.1", port)).close()
                     process.send_signal(signal.SIGINT)
