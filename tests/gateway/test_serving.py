@@ -40,7 +40,7 @@ def test_a_port_in_use_is_one_sentence() -> None:
     ("host", "port", "told"),
     [
         ("127.0.0.1", 70000, "70000 is not a port"),
-        ("no such host", 8000, "this host is not known"),
+        ("nowhere.invalid", 8000, "this host is not known"),
         ("192.0.2.1", 0, "this machine does not have that address"),
     ],
 )
