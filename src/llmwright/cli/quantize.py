@@ -170,7 +170,8 @@ def _methods(
 def _target(
     kind: str | None, out: Path | None, methods: list[tuple[str, QuantizationSettings]]
 ) -> Target | None:
-    from llmwright.quantization import Format, GGUFType, Target
+    from llmwright.modeling import GGUFType, PackedFormat
+    from llmwright.quantization import Target
 
     if kind is None:
         return None
@@ -180,14 +181,14 @@ def _target(
         raise ConfigurationError(
             "no format holds NF4", where="--format", fix="leave nf4 out, or --format"
         )
-    known = [*get_args(Format), *(f"gguf:{name}" for name in get_args(GGUFType))]
+    known = [*get_args(PackedFormat), *(f"gguf:{name}" for name in get_args(GGUFType))]
     if kind not in known:
         raise ConfigurationError(
             f"{kind!r} is no format", where="--format", fix=f"use {', '.join(known)}"
         )
     if kind.startswith("gguf:"):
         return Target(out, gguf=cast("GGUFType", kind.removeprefix("gguf:")))
-    return Target(out, cast("Format", kind))
+    return Target(out, cast("PackedFormat", kind))
 
 
 def _texts(

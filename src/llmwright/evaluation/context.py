@@ -32,7 +32,7 @@ from llmwright.core import (
 from llmwright.evaluation.context_report import ContextReport, Record
 from llmwright.inference import Needle, find_needles, hide, logprobs_at, make_needles
 from llmwright.modeling import (
-    METHODS,
+    SCALING_METHODS,
     Model,
     RopeScaling,
     extend_context,
@@ -51,14 +51,14 @@ _ADAPTER = "adapter_model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class ContextSettings:
-    """What to measure. ``methods`` are those of ``modeling.METHODS``, and "own" for the scaling
-    that the checkpoint names itself. ``lengths`` count tokens; ``factor`` is what the scalings
-    are set to, by default the longest length over the trained one. ``texts`` passages are scored
-    at ``scored`` places for each length. ``needles`` are hidden in each of ``trials`` texts, 0 for
-    none; ``needle_lengths`` are the same as ``lengths`` by default."""
+    """What to measure. ``methods`` are those of ``modeling.SCALING_METHODS``, and "own" for the
+    scaling that the checkpoint names itself. ``lengths`` count tokens; ``factor`` is what the
+    scalings are set to, by default the longest length over the trained one. ``texts`` passages are
+    scored at ``scored`` places for each length. ``needles`` are hidden in each of ``trials`` texts,
+    0 for none; ``needle_lengths`` are the same as ``lengths`` by default."""
 
     lengths: tuple[int, ...]
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = SCALING_METHODS
     factor: float | None = None
     texts: int = 1
     scored: int = 512

@@ -13,20 +13,29 @@ if TYPE_CHECKING:
     from llmwright.modeling.cache import KVCache
     from llmwright.modeling.checkpoint import save_checkpoint
     from llmwright.modeling.config import ModelConfig
-    from llmwright.modeling.decoder import Attention, Decoder, causal_attention, random_decoder
+    from llmwright.modeling.decoder import (
+        Attention,
+        Decoder,
+        DecoderLayer,
+        RMSNorm,
+        causal_attention,
+        random_decoder,
+    )
     from llmwright.modeling.extend import (
-        METHODS,
+        SCALING_METHODS,
         extend_context,
         scaling_by_name,
         trained_length,
     )
+    from llmwright.modeling.gguf_writer import GGUFType, save_gguf
     from llmwright.modeling.memory import (
         kv_bytes_per_token,
         kv_bytes_without_groups,
         tokens_that_fit,
         weight_bytes,
     )
-    from llmwright.modeling.model import Model, load_model
+    from llmwright.modeling.model import Model, choose_dtype, load_model
+    from llmwright.modeling.packed_writer import PackedFormat, save_quantized
     from llmwright.modeling.quantized import (
         QuantizedEmbedding,
         QuantizedLinear,
@@ -34,7 +43,6 @@ if TYPE_CHECKING:
         quantized_weights,
         replace_linears,
     )
-    from llmwright.modeling.rope_format import rope_to_gguf
     from llmwright.modeling.rope_scaling import (
         DynamicScaling,
         LinearScaling,
@@ -51,9 +59,12 @@ _HOMES = {
     "Attention": "decoder",
     "cached_models": "wheels",
     "causal_attention": "decoder",
+    "choose_dtype": "model",
     "Decoder": "decoder",
+    "DecoderLayer": "decoder",
     "DynamicScaling": "rope_scaling",
     "extend_context": "extend",
+    "GGUFType": "gguf_writer",
     "kv_bytes_per_token": "memory",
     "kv_bytes_without_groups": "memory",
     "KVCache": "cache",
@@ -62,10 +73,10 @@ _HOMES = {
     "load_model": "model",
     "LongRopeScaling": "rope_scaling",
     "merge_adapter": "adapter",
-    "METHODS": "extend",
     "Model": "model",
     "ModelConfig": "config",
     "NTKScaling": "rope_scaling",
+    "PackedFormat": "packed_writer",
     "quantized_weights": "quantized",
     "QuantizedEmbedding": "quantized",
     "QuantizedLinear": "quantized",
@@ -73,9 +84,12 @@ _HOMES = {
     "random_decoder": "decoder",
     "read_adapter": "adapter",
     "replace_linears": "quantized",
-    "rope_to_gguf": "rope_format",
+    "RMSNorm": "decoder",
     "RopeScaling": "rope_scaling",
     "save_checkpoint": "checkpoint",
+    "save_gguf": "gguf_writer",
+    "save_quantized": "packed_writer",
+    "SCALING_METHODS": "extend",
     "scaling_by_name": "extend",
     "tokens_that_fit": "memory",
     "trained_length": "extend",
@@ -84,11 +98,13 @@ _HOMES = {
 }
 
 __all__ = [
-    "METHODS",
+    "SCALING_METHODS",
     "Adapter",
     "Attention",
     "Decoder",
+    "DecoderLayer",
     "DynamicScaling",
+    "GGUFType",
     "KVCache",
     "LinearScaling",
     "Llama3Scaling",
@@ -97,13 +113,16 @@ __all__ = [
     "ModelConfig",
     "ModelFiles",
     "NTKScaling",
+    "PackedFormat",
     "QuantizedEmbedding",
     "QuantizedLinear",
     "QuantizedWeight",
+    "RMSNorm",
     "RopeScaling",
     "YarnScaling",
     "cached_models",
     "causal_attention",
+    "choose_dtype",
     "extend_context",
     "kv_bytes_per_token",
     "kv_bytes_without_groups",
@@ -114,8 +133,9 @@ __all__ = [
     "read_adapter",
     "replace_linears",
     "resolve",
-    "rope_to_gguf",
     "save_checkpoint",
+    "save_gguf",
+    "save_quantized",
     "scaling_by_name",
     "tokens_that_fit",
     "trained_length",

@@ -18,7 +18,7 @@ from torch import Tensor
 from llmwright.core import InputError, ModelSourceError, atomic_folder, read_json, write_json
 from llmwright.modeling.config import ModelConfig
 from llmwright.modeling.decoder import Decoder
-from llmwright.modeling.packed_formats import read_packed
+from llmwright.modeling.packed_reader import read_packed
 from llmwright.modeling.quantized import QuantizedWeight, quantized_weights, replace_linears
 from llmwright.modeling.sources import missing_shards
 
@@ -31,7 +31,7 @@ NamedTensors = Iterable[tuple[str, Tensor | QuantizedWeight]]
 def load_safetensors(folder: Path, dtype: torch.dtype, *, packed: bool = False) -> Decoder:
     """A decoder from a folder with config.json and safetensors, in one file or in shards.
 
-    Quantized matrices (see ``packed_formats``) are dequantized, or with ``packed`` stay as they
+    Quantized matrices (see ``packed_reader``) are dequantized, or with ``packed`` stay as they
     are, in ``QuantizedLinear``. Raises ``ModelSourceError``.
     """
     raw = read_json(folder / "config.json")
@@ -130,7 +130,7 @@ def save_checkpoint(model: Model, folder: Path) -> None:
         raise InputError(
             f"{len(quantized)} layers are quantized, and this writes whole weights",
             where=str(folder),
-            fix="write the model with quantization.save_quantized or save_gguf",
+            fix="write the model with save_quantized or save_gguf",
         )
     # A tied output matrix is not named twice.
     parameters = model.decoder.named_parameters()

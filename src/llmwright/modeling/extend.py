@@ -26,13 +26,13 @@ from llmwright.modeling.rope_scaling import (
 
 Shared = TypeVar("Shared", bound=nn.Module)
 
-METHODS = ("none", "linear", "ntk", "dynamic", "yarn")
+SCALING_METHODS = ("none", "linear", "ntk", "dynamic", "yarn")
 """Those that a factor alone describes. LongRoPE's factors are the outcome of a search, Llama 3's
 belong to models trained with them: both come with a checkpoint."""
 
 
 def scaling_by_name(method: str, factor: float, trained: int) -> RopeScaling | None:
-    """The scaling ``method``, one of ``METHODS``, for ``factor`` times the ``trained`` length."""
+    """One of ``SCALING_METHODS``, for ``factor`` times the ``trained`` length."""
     if method == "none":
         return None
     if method == "linear":
@@ -44,7 +44,9 @@ def scaling_by_name(method: str, factor: float, trained: int) -> RopeScaling | N
     if method == "yarn":
         return YarnScaling(factor, trained)
     raise ConfigurationError(
-        f"there is no scaling called {method!r}", where="method", fix=f"use {', '.join(METHODS)}"
+        f"there is no scaling called {method!r}",
+        where="method",
+        fix=f"use {', '.join(SCALING_METHODS)}",
     )
 
 

@@ -32,6 +32,7 @@ from llmwright.modeling.quantized import QuantizedWeight
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
+LARGEST_HALF = 65_504.0  # the largest number of float16
 _LOW, _SIGN = np.uint8(0x0F), np.uint8(0x80)
 # Bits of a code, whether a minimum stands beside the scale, and what else is taken from the code.
 _SIMPLE = {

@@ -1,4 +1,7 @@
-"""Weights in few bits: choosing the codes, measuring what it costs, and files others read."""
+"""Weights in few bits: choosing the codes, and measuring what that costs.
+
+The files that others read, ``modeling`` writes: ``save_quantized``, ``save_gguf``.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -13,9 +16,7 @@ if TYPE_CHECKING:
     )
     from llmwright.quantization.compare import Comparison, Target, compare_models
     from llmwright.quantization.figures import draw_comparison
-    from llmwright.quantization.gguf_writer import GGUFType, save_gguf
     from llmwright.quantization.gptq import ActOrder, quantize_gptq, round_by_gptq
-    from llmwright.quantization.hf_export import Format, save_quantized
     from llmwright.quantization.kv import Int8KV, dequantize_kv, quantize_kv
     from llmwright.quantization.measure import (
         Measurement,
@@ -36,8 +37,6 @@ _HOMES = {
     "ActOrder": "gptq",
     "CALIBRATED": "methods",
     "Comparison": "compare",
-    "Format": "hf_export",
-    "GGUFType": "gguf_writer",
     "Int8KV": "kv",
     "Measurement": "measure",
     "Method": "methods",
@@ -66,8 +65,6 @@ _HOMES = {
     "round_by_gptq": "gptq",
     "round_to_nearest": "rtn",
     "round_to_nf4": "nf4",
-    "save_gguf": "gguf_writer",
-    "save_quantized": "hf_export",
     "stored_size": "measure",
     "two_of_four_mask": "pruning",
 }
@@ -76,8 +73,6 @@ __all__ = [
     "CALIBRATED",
     "ActOrder",
     "Comparison",
-    "Format",
-    "GGUFType",
     "Int8KV",
     "Measurement",
     "Method",
@@ -106,8 +101,6 @@ __all__ = [
     "round_by_gptq",
     "round_to_nearest",
     "round_to_nf4",
-    "save_gguf",
-    "save_quantized",
     "stored_size",
     "two_of_four_mask",
 ]

@@ -16,10 +16,15 @@ from typing import Any
 from torch import Tensor
 
 from llmwright.core import InputError
-from llmwright.modeling import Decoder, Model
-from llmwright.modeling.model import choose_dtype
-from llmwright.quantization.gguf_writer import GGUFType, save_gguf
-from llmwright.quantization.hf_export import Format, save_quantized
+from llmwright.modeling import (
+    Decoder,
+    GGUFType,
+    Model,
+    PackedFormat,
+    choose_dtype,
+    save_gguf,
+    save_quantized,
+)
 from llmwright.quantization.measure import (
     Measurement,
     decode_speed,
@@ -40,7 +45,7 @@ class Target:
     as one GGUF file of type ``gguf``."""
 
     folder: Path
-    format: Format | None = None
+    format: PackedFormat | None = None
     gguf: GGUFType | None = None
 
 

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmwright.core import InputError, progress
-from llmwright.modeling import Decoder, causal_attention
-from llmwright.modeling.decoder import DecoderLayer, RMSNorm
+from llmwright.modeling import Decoder, DecoderLayer, RMSNorm, causal_attention
 
 _ROWS = 4  # sequences computed at once
 

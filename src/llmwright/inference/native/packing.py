@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from llmwright.core import ConfigurationError
 from llmwright.inference.native.layout import BF16, F32, INT4, INT8, LinearC, MatrixC
 from llmwright.inference.native.library import library
-from llmwright.modeling.quantized import QuantizedLinear, QuantizedWeight
+from llmwright.modeling import QuantizedLinear, QuantizedWeight
 
 _CHUNK = 64 << 20
 

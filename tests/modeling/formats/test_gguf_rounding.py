@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from llmwright.core import ConfigurationError
-from llmwright.quantization.gguf_types import quantize_rows
+from llmwright.modeling.gguf_rounding import quantize_rows
 
 BLOCKWISE = [Type.Q8_0, Type.Q4_0, Type.Q4_1, Type.Q5_0]
 ordinary = st.floats(-4, 4, width=32).map(lambda x: 0.0 if abs(x) < 1e-4 else x)

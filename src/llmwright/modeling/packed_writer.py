@@ -1,6 +1,6 @@
 """A quantized model as a folder that transformers, vLLM and SGLang load.
 
-The layouts are those of ``modeling.packed_formats``, written. What each can hold:
+The layouts stand in ``packed_reader``. What each can hold:
 
     gptq                 2, 3, 4 or 8 bits, any group size, act-order; one scheme for all layers
     awq                  4 bits, groups that divide the rows evenly; one scheme for all layers
@@ -8,10 +8,10 @@ The layouts are those of ``modeling.packed_formats``, written. What each can hol
 
 Zero points must be codes themselves (GGUF's types with a minimum are not, nor is NF4). GPTQ's
 first version stores a zero point less one, so that 0 has no form in it: such weights are written as
-version 2 and say so. Codes are written as they are, scales as float16, which those that this room
-chooses are already. Embedding and output matrix are written whole: no loader takes them packed.
-Inputs of 8 bits (SmoothQuant) are how a layer computes and not what it holds: the folder has its
-weights, to be multiplied with whole inputs.
+version 2 and say so. Codes are written as they are, scales as float16, which those that
+``quantization`` chooses are already. Embedding and output matrix are written whole: no loader takes
+them packed. Inputs of 8 bits (SmoothQuant) are how a layer computes and not what it holds: the
+folder has its weights, to be multiplied with whole inputs.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ import torch
 from torch import Tensor
 
 from llmwright.core import ConfigurationError, InputError
-from llmwright.modeling import Model, QuantizedWeight
 from llmwright.modeling.bits import pack_bits
 from llmwright.modeling.checkpoint import write_folder
-from llmwright.modeling.packed_formats import AWQ_COLUMNS
-from llmwright.modeling.quantized import quantized_weights
+from llmwright.modeling.model import Model
+from llmwright.modeling.packed_reader import AWQ_COLUMNS
+from llmwright.modeling.quantized import QuantizedWeight, quantized_weights
 
-Format = Literal["gptq", "awq", "compressed-tensors"]
+PackedFormat = Literal["gptq", "awq", "compressed-tensors"]
 Weights = Mapping[str, QuantizedWeight]
 
 _WHOLE = ("model.embed_tokens", "lm_head")
 
 
-def save_quantized(model: Model, folder: Path | str, format: Format = "compressed-tensors") -> None:
+def save_quantized(
+    model: Model, folder: Path | str, format: PackedFormat = "compressed-tensors"
+) -> None:
     """Write the folder of a model with quantized layers; it appears whole.
 
     Raises ``ConfigurationError`` for a format that is not written here, and ``InputError`` where
@@ -122,27 +124,37 @@ def _symmetric(weight: QuantizedWeight) -> bool:
 
 
 def _scheme(weight: QuantizedWeight) -> tuple[int, int, bool]:
-    """Bits, columns of a group (-1 for a whole row), and whether zero is in the middle."""
+    """Bits, columns of a group (-1: the whole row), and whether zero is in the middle."""
     return weight.bits, -1 if weight.scales.shape[1] == 1 else weight.group_size, _symmetric(weight)
 
 
 def _one_scheme(model: Model, layers: Weights, format: str) -> dict[str, Any]:
     """Settings of the formats that know one scheme for all layers."""
-    schemes = {_scheme(weight)[:2] for weight in layers.values()}
+    bits = {weight.bits for weight in layers.values()}
+    size = max((w.group_size for w in layers.values() if w.scales.shape[1] > 1), default=-1)
+    alike = len(bits) == 1 and all(_in_groups_of(size, w, format) for w in layers.values())
     whole = [
         name
         for name, module in model.decoder.named_modules()
         if isinstance(module, torch.nn.Linear) and name not in _WHOLE
     ]
-    if len(schemes) > 1 or whole:
+    if whole or not alike:
         what = f"{whole[0]} is not quantized" if whole else "layers differ in bits or group size"
         raise InputError(
             f"{what}, and {format} has one scheme for all",
             where="save_quantized",
             fix="use compressed-tensors, or quantize every layer alike",
         )
-    bits, size = schemes.pop()
-    return {"quant_method": format, "bits": bits, "group_size": size}
+    return {"quant_method": format, "bits": bits.pop(), "group_size": size}
+
+
+def _in_groups_of(size: int, weight: QuantizedWeight, format: str) -> bool:
+    """Whether a reader that is told ``size`` (-1: whole rows) finds the weight's groups. A row no
+    longer than a group is one, except that AWQ's groups fill their rows."""
+    if weight.scales.shape[1] > 1:
+        return weight.group_size == size
+    columns = weight.shape[1]
+    return size in (-1, columns) or (columns < size and format == "gptq")
 
 
 def _describe_gptq(model: Model, layers: Weights) -> dict[str, Any]:

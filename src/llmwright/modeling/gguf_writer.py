@@ -9,9 +9,9 @@ Which type a tensor gets, as llama.cpp's own quantizer decides it:
   rows that are no whole number of blocks of 32 to F16.
 
 A weight that is quantized already keeps its codes, in the type asked for where that holds them
-(see ``gguf_keep``), else in one of the same size that does. The rows of query and key projections
-are put into llama.cpp's order. Weights that get their codes here get them tensor by tensor as the
-file is written, and it appears whole.
+(see ``gguf_repacking``), else in one of the same size that does. The rows of query and key
+projections are put into llama.cpp's order. Weights that get their codes here get them tensor by
+tensor as the file is written, and it appears whole.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ import torch
 from gguf import GGUFWriter, LlamaFileType
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.constants import GGMLQuantizationType as Type
-from torch import Tensor, nn
+from torch import Tensor
 
 from llmwright.core import ConfigurationError, atomic_write, progress
-from llmwright.modeling import Model, ModelConfig, QuantizedLinear, QuantizedWeight
+from llmwright.modeling.config import ModelConfig
+from llmwright.modeling.decoder import Decoder
 from llmwright.modeling.gguf_blocks import Bytes
 from llmwright.modeling.gguf_reader import GGUF_NAMES, neighbours_apart
-from llmwright.modeling.quantized import QuantizedEmbedding
+from llmwright.modeling.gguf_repacking import repacked
+from llmwright.modeling.gguf_rounding import quantize_rows
+from llmwright.modeling.model import Model
+from llmwright.modeling.quantized import QuantizedEmbedding, QuantizedLinear, QuantizedWeight
 from llmwright.modeling.rope_format import rope_to_gguf
-from llmwright.quantization.gguf_keep import kept
-from llmwright.quantization.gguf_types import quantize_rows
 from llmwright.tokenization import gguf_vocabulary
 
 GGUFType = Literal["Q8_0", "Q4_0", "Q4_1", "Q4_K", "F16", "BF16", "F32"]
@@ -94,7 +96,7 @@ def save_gguf(model: Model, path: Path | str, type: GGUFType = "Q8_0") -> dict[s
         **gguf_vocabulary(model.tokenizer, config.vocab_size),
     }
     tensors = [
-        *(_plan(n, name, w, kind) for n, name, w in _weights(model.decoder, config)),
+        *(_plan(n, name, w, kind) for n, name, w in _weights(model.decoder)),
         *(_Tensor(name, name, torch.tensor(x), Type.F32, None) for name, x in factors.items()),
     ]
     with atomic_write(Path(path)) as temporary:
@@ -127,9 +129,7 @@ def _architecture(model: Model, kind: Type) -> dict[str, Any]:
     }
 
 
-def _weights(
-    decoder: nn.Module, config: ModelConfig
-) -> Iterator[tuple[str, str, Tensor | QuantizedWeight]]:
+def _weights(decoder: Decoder) -> Iterator[tuple[str, str, Tensor | QuantizedWeight]]:
     """GGUF name, name and value of each weight."""
     short = {name: gguf for gguf, name in GGUF_NAMES.items()}
     for name, module in decoder.named_modules():
@@ -138,7 +138,7 @@ def _weights(
         if name.startswith("model.layers.") and name.count(".") > 2:
             _, _, number, own = name.split(".", 3)
             layer = f"blk.{number}."
-        if own not in short or (own == "lm_head" and config.tie_word_embeddings):
+        if own not in short or (own == "lm_head" and decoder.config.tie_word_embeddings):
             continue
         stem = f"{layer}{short[own]}"
         if isinstance(module, QuantizedLinear | QuantizedEmbedding):
@@ -155,7 +155,7 @@ def _plan(gguf_name: str, name: str, weight: Tensor | QuantizedWeight, kind: Typ
     wide = name in _VOCABULARY and kind in _FOUR_BITS
     if isinstance(weight, QuantizedWeight):
         for holder in (*_HOLDERS.get(kind, ()), *([Type.Q8_0] if wide else [])):
-            if (data := kept(weight, holder)) is not None:
+            if (data := repacked(weight, holder)) is not None:
                 return _Tensor(gguf_name, name, weight, holder, data)
     columns = weight.shape[1]
     if wide:

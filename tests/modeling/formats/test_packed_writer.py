@@ -18,8 +18,10 @@ from llmwright.modeling import (
     quantized_weights,
     replace_linears,
     save_checkpoint,
+    save_gguf,
+    save_quantized,
 )
-from llmwright.quantization import Scheme, round_to_nearest, round_to_nf4, save_gguf, save_quantized
+from llmwright.quantization import Scheme, round_to_nearest, round_to_nf4
 
 IDS = torch.randint(0, 400, (2, 9), generator=torch.Generator().manual_seed(0))
 NAME = "model.layers.1.self_attn.k_proj"  # [64, 256]: no square that hides a wrong axis

@@ -17,9 +17,15 @@ from gguf import GGMLQuantizationType as Type
 from tiny_gguf import permute
 
 from llmwright.core import ConfigurationError, InputError
-from llmwright.modeling import QuantizedWeight, load_model, quantized_weights, replace_linears
+from llmwright.modeling import (
+    QuantizedWeight,
+    load_model,
+    quantized_weights,
+    replace_linears,
+    save_gguf,
+)
 from llmwright.modeling.rope_scaling import LinearScaling, YarnScaling
-from llmwright.quantization import Scheme, round_to_nf4, save_gguf
+from llmwright.quantization import Scheme, round_to_nf4
 from llmwright.tokenization import load_tokenizer, read_gguf
 
 IDS = torch.randint(0, 400, (2, 9), generator=torch.Generator().manual_seed(0))

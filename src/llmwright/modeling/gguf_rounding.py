@@ -21,16 +21,18 @@ Rounding takes a few passes over the weights, Q4_K about 400: 0.2 s a million we
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from gguf import quants
 from gguf.constants import GGMLQuantizationType as Type
 
 from llmwright.core import ConfigurationError
-from llmwright.modeling.gguf_blocks import Bytes, Floats, pack, pack_q4_k
+from llmwright.modeling.gguf_blocks import LARGEST_HALF, Bytes, Floats, pack, pack_q4_k
 
 # Blocks that are worked on at a time: 8 MB of weights.
 _PIECE = 1 << 16
-_HALF = 65_504.0  # the largest number of float16
 
 
 def quantize_rows(values: Floats, kind: Type) -> Bytes:
@@ -40,7 +42,7 @@ def quantize_rows(values: Floats, kind: Type) -> Bytes:
     """
     plain = kind in (Type.F32, Type.BF16)
     # A scale is at least 1/128 of the largest weight.
-    limit = 3.4e38 if plain else _HALF if kind == Type.F16 else 128 * _HALF
+    limit = 3.4e38 if plain else LARGEST_HALF if kind == Type.F16 else 128 * LARGEST_HALF
     _check(values, limit)
     if kind in (Type.F32, Type.F16, Type.BF16):
         data: Bytes = np.ascontiguousarray(quants.quantize(values, kind)).view(np.uint8)
@@ -59,14 +61,6 @@ def _q8_0(values: Floats) -> Bytes:
     whole += np.sign(scaled) * (np.abs(scaled - whole) >= 0.5)
     codes = (whole.astype(np.int16) + 128).astype(np.uint8)
     return _packed(values, codes, d, None, Type.Q8_0)
-
-
-def _q4_0(values: Floats) -> Bytes:
-    return _around_zero(values, 8, Type.Q4_0)
-
-
-def _q5_0(values: Floats) -> Bytes:
-    return _around_zero(values, 16, Type.Q5_0)
 
 
 def _around_zero(values: Floats, half: int, kind: Type) -> Bytes:
@@ -146,7 +140,7 @@ def _packed(values: Floats, codes: Bytes, d: Floats, low: Floats | None, kind: T
     return pack(codes.reshape(values.shape), d, low, kind)
 
 
-def _check(values: Floats, limit: float = _HALF) -> None:
+def _check(values: Floats, limit: float = LARGEST_HALF) -> None:
     """That no value is beyond ``limit``, or no number at all."""
     if not (np.abs(values) <= limit).all():
         raise ConfigurationError(
@@ -167,10 +161,10 @@ def _clipped(codes: Floats, top: int) -> Bytes:
     return codes.astype(np.uint8).clip(0, top)
 
 
-_CHOOSE = {
+_CHOOSE: dict[Type, Callable[[Floats], Bytes]] = {
     Type.Q8_0: _q8_0,
-    Type.Q4_0: _q4_0,
-    Type.Q5_0: _q5_0,
+    Type.Q4_0: partial(_around_zero, half=8, kind=Type.Q4_0),
+    Type.Q5_0: partial(_around_zero, half=16, kind=Type.Q5_0),
     Type.Q4_1: _q4_1,
     Type.Q4_K: _q4_k,
 }

@@ -16,15 +16,14 @@ from __future__ import annotations
 import numpy as np
 from gguf.constants import GGMLQuantizationType as Type
 
-from llmwright.modeling import QuantizedWeight
-from llmwright.modeling.gguf_blocks import Bytes, Floats, pack, pack_q4_k
+from llmwright.modeling.gguf_blocks import LARGEST_HALF, Bytes, Floats, pack, pack_q4_k
+from llmwright.modeling.quantized import QuantizedWeight
 
-# Lowest and highest q - z, and the code that stands for zero.
-_SYMMETRIC = {Type.Q8_0: (-128, 127, 128), Type.Q4_0: (-8, 7, 8), Type.Q5_0: (-16, 15, 16)}
-_LARGEST = 65_504.0
+# The code that stands for zero, which lies in the middle.
+_ZERO = {Type.Q8_0: 128, Type.Q4_0: 8, Type.Q5_0: 16}
 
 
-def kept(weight: QuantizedWeight, kind: Type) -> Bytes | None:
+def repacked(weight: QuantizedWeight, kind: Type) -> Bytes | None:
     """Rows [out, bytes] of ``kind`` with the codes of ``weight``, or None where it cannot hold
     them."""
     columns = weight.shape[1]
@@ -37,7 +36,7 @@ def kept(weight: QuantizedWeight, kind: Type) -> Bytes | None:
         return None
     scales, zeros = _blocks(weight.scales.numpy(), weight), _blocks(weight.zeros.numpy(), weight)
     codes = weight.codes.numpy()
-    if kind in _SYMMETRIC:
+    if kind in _ZERO:
         return None if weight.minima is not None else _symmetric(codes, scales, zeros, kind)
     if weight.bits > 4:
         return None
@@ -55,11 +54,11 @@ def _blocks(values: Floats, weight: QuantizedWeight) -> Floats:
 
 
 def _symmetric(codes: Bytes, scales: Floats, zeros: Floats, kind: Type) -> Bytes | None:
-    low, high, zero = _SYMMETRIC[kind]
+    zero = _ZERO[kind]
     if (zeros != np.rint(zeros)).any() or not _fit(scales):
         return None
     moved = codes.astype(np.int16) - np.repeat(zeros, 32, axis=1).astype(np.int16)
-    if moved.min() < low or moved.max() > high:
+    if moved.min() < -zero or moved.max() >= zero:
         return None
     return pack((moved + zero).astype(np.uint8), scales, None, kind)
 
@@ -94,4 +93,4 @@ def _multiples(values: Floats) -> tuple[Floats, Bytes] | None:
 
 def _fit(*values: Floats) -> bool:
     """Whether they are finite in 16 bits."""
-    return all(bool((np.abs(value) <= _LARGEST).all()) for value in values)
+    return all(bool((np.abs(value) <= LARGEST_HALF).all()) for value in values)
