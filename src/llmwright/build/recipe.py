@@ -7,23 +7,26 @@ the recipe's folder.
 
 from __future__ import annotations
 
-import difflib
-import re
-import tomllib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from llmwright.answering import NO_ANSWER
 from llmwright.build.gates import Gate, parse_gate
-from llmwright.core import LLMwrightError, RecipeError, read_text
+from llmwright.core import RecipeError, read_toml
 from llmwright.prompting import CITED_SYSTEM
 from llmwright.retrieval import DEFAULT_OVERLAP, DEFAULT_SIZE
 from llmwright.safety import Policy
 
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _gate(text: str) -> Gate:
+    try:
+        return parse_gate(text)
+    except RecipeError as error:
+        raise ValueError(f"{error.what}; {error.fix}") from error
 
 
 class _Section(BaseModel):
@@ -91,17 +94,7 @@ class Evaluation(_Section):
 
     questions: str = ""
     max_tokens: Positive = 96
-    gates: list[str] = []
-
-    @field_validator("gates")
-    @classmethod
-    def _gates_parse(cls, gates: list[str]) -> list[str]:
-        for gate in gates:
-            try:
-                parse_gate(gate)
-            except LLMwrightError as error:
-                raise ValueError(f"{error.what}; {error.fix}") from error
-        return gates
+    gates: list[Annotated[Gate, BeforeValidator(_gate)]] = []
 
 
 class Recipe(_Section):
@@ -115,15 +108,16 @@ class Recipe(_Section):
     prompt: Prompt = Prompt()
     guards: Policy = Policy()
     evaluation: Evaluation = Evaluation()
-    path: Path = Field(exclude=True)
+    _path: Path = PrivateAttr()
+
+    @property
+    def path(self) -> Path:
+        """The file that was read."""
+        return self._path
 
     def locate(self, path: str) -> Path:
         """A path of the recipe, from where the user stands."""
         return self.path.parent / path
-
-    @property
-    def gates(self) -> list[Gate]:
-        return [parse_gate(text) for text in self.evaluation.gates]
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -138,80 +132,6 @@ def load_recipe(path: Path) -> Recipe:
             where=str(path),
             fix="name a recipe file, or write one with `llmwright init`",
         )
-    text = read_text(path)
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(
-            f"not valid TOML: {str(error)[0].lower()}{str(error)[1:]}",
-            where=str(path),
-            fix="mend that place",
-        ) from error
-    if "path" in table:
-        raise RecipeError(
-            "unknown key 'path'",
-            where=f"{path}, line {_line_of(text, ('path',))}",
-            fix="name documents as `paths` under [documents]",
-        )
-    try:
-        return Recipe.model_validate({**table, "path": path})
-    except ValidationError as error:
-        problems = [_explain(problem, path, text) for problem in error.errors()]
-    first, *rest = problems
-    if rest:  # every problem at once, each a sentence on its own line
-        raise RecipeError("\n".join(str(problem).rstrip(".") for problem in problems))
-    raise first
-
-
-def _explain(problem: Any, path: Path, text: str) -> RecipeError:
-    """Turn one of pydantic's findings into a sentence with its line."""
-    location: tuple[str | int, ...] = problem["loc"]
-    names = [part for part in location if isinstance(part, str)]
-    keys = [part for part in names if part not in ("str", "list[str]")]
-    where = f"{path}, line {_line_of(text, keys)}"
-    dotted = ".".join(keys)
-    kind = problem["type"]
-    if kind == "extra_forbidden":
-        valid = _valid_keys(keys[:-1])
-        near = difflib.get_close_matches(keys[-1], valid, n=1, cutoff=0.5)
-        fix = f"did you mean {near[0]!r}?" if near else f"valid here: {', '.join(valid)}"
-        return RecipeError(f"unknown key {dotted!r}", where=where, fix=fix.rstrip("?"))
-    if kind == "missing":
-        if len(keys) == 1:
-            return RecipeError(f"the section [{keys[0]}] is missing", where=str(path), fix="add it")
-        return RecipeError(f"{dotted!r} is missing", where=where, fix="add it to that section")
-    message = problem["msg"].removeprefix("Value error, ")
-    shown = repr(problem["input"])
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    if kind == "value_error":
-        return RecipeError(f"{dotted!r} is wrong: {message}", where=where)
-    return RecipeError(
-        f"{dotted!r} is {shown}",
-        where=where,
-        fix=message[0].lower() + message[1:],
-    )
-
-
-def _valid_keys(keys: Sequence[str]) -> list[str]:
-    model: Any = Recipe
-    for key in keys:
-        model = model.model_fields[key].annotation
-    return sorted(name for name in model.model_fields if name != "path")
-
-
-def _line_of(text: str, keys: Sequence[str]) -> int:
-    """The line of a key, of its section where the key does not stand there, or 1."""
-    table: list[str] = []
-    best = 1
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$", line):
-            table = [part.strip().strip("\"'") for part in header[1].split(".")]
-            if table == list(keys):
-                return number
-            if table == list(keys[: len(table)]):
-                best = number
-        elif assignment := re.match(r"\s*([\w.\"'@-]+)\s*=", line):
-            name = [part.strip("\"'") for part in assignment[1].split(".")]
-            if table + name == list(keys[: len(table + name)]):
-                return number
-    return best
+    recipe = read_toml(path, Recipe, RecipeError)
+    recipe._path = path
+    return recipe

@@ -50,7 +50,7 @@ def build(
 
     results = run_stages(stages, workspace, observe)
     scores = measured(results)
-    gates = check_gates(recipe.gates, scores)
+    gates = check_gates(recipe.evaluation.gates, scores)
     passed = all(result.passed for result in gates)
     folder = out if passed else out.with_name(out.name + "-failed")
     if passed:

@@ -37,12 +37,14 @@ from llmwright.core.progress import progress
 from llmwright.core.sampling import SamplingParams
 from llmwright.core.settings import Settings, settings
 from llmwright.core.streams import closing, completed
+from llmwright.core.toml import read_toml
 from llmwright.core.types import (
     ChatModel,
     Chunk,
     Completion,
     Delta,
     Document,
+    DType,
     Embedder,
     Example,
     FinishReason,
@@ -51,6 +53,7 @@ from llmwright.core.types import (
     Preference,
     Role,
     Score,
+    SearchMode,
     Section,
     TokenLogprob,
     Usage,
@@ -63,6 +66,7 @@ __all__ = [
     "Completion",
     "ConfigurationError",
     "ContextLengthError",
+    "DType",
     "Delta",
     "Document",
     "Embedder",
@@ -82,6 +86,7 @@ __all__ = [
     "Role",
     "SamplingParams",
     "Score",
+    "SearchMode",
     "Section",
     "Settings",
     "TokenLogprob",
@@ -105,6 +110,7 @@ __all__ = [
     "read_jsonl",
     "read_numbered_jsonl",
     "read_text",
+    "read_toml",
     "reading",
     "settings",
     "sweep",

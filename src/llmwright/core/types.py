@@ -19,6 +19,10 @@ if TYPE_CHECKING:  # numpy is imported by the rooms that compute, not by the voc
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "content_filter"]
+#: What a model's weights are computed in; "auto" looks at the processor.
+DType = Literal["auto", "float32", "bfloat16"]
+#: How hits are found: by words, by vectors, or by both, fused.
+SearchMode = Literal["hybrid", "lexical", "dense"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from llmwright.safety.check import check_input, check_output
 from llmwright.safety.guarded import GuardedModel
 from llmwright.safety.injection import find_injection
-from llmwright.safety.policy import Messages, Policy, load_policy, parse_policy
+from llmwright.safety.policy import Messages, Policy, load_policy
 from llmwright.safety.verdict import Finding, Verdict
 
 __all__ = [
@@ -16,5 +16,4 @@ __all__ = [
     "check_output",
     "find_injection",
     "load_policy",
-    "parse_policy",
 ]

@@ -13,15 +13,12 @@ A policy left out of a file keeps its default, and an empty file is the default 
 
 from __future__ import annotations
 
-import difflib
-import re
-import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from llmwright.core import ConfigurationError, read_text
+from llmwright.core import ConfigurationError, read_toml
 from llmwright.privacy import PII_KINDS, PIIKind, check_regions
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -69,50 +66,11 @@ class Policy(BaseModel):
         try:
             check_regions(regions)
         except ConfigurationError as error:
-            raise ValueError(f"should hold only ISO 3166 codes, and {error.what}") from error
+            raise ValueError(f"{error.what}; {error.fix}") from error
         return regions
 
 
 def load_policy(path: Path) -> Policy:
-    """Read a policy. Raises ``ConfigurationError`` with the line of the first key that is
-    unknown or wrong."""
-    text = read_text(path)
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(
-            f"not valid TOML: {error}", where=str(path), fix="mend the line it names"
-        ) from error
-    return parse_policy(values, where=str(path), text=text)
-
-
-def parse_policy(values: dict[str, Any], *, where: str = "policy", text: str = "") -> Policy:
-    """Check values that stood in a file or in a recipe; ``text`` lets an error name its line."""
-    try:
-        return Policy.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-    *table, key = [str(part) for part in problem["loc"] if isinstance(part, str)]
-    name = ".".join([*table, key])
-    line = _line_of(text, key)
-    place = f"{where}, line {line}" if line else where
-    if problem["type"] == "extra_forbidden":
-        valid = list((Messages if table else Policy).model_fields)
-        near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
-        raise ConfigurationError(
-            f"the key {name!r} is unknown",
-            where=place,
-            fix=f"did you mean {near[0]!r}?".rstrip("?")
-            if near
-            else f"use one of {', '.join(valid)}",
-        )
-    wrong = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    raise ConfigurationError(
-        f"the key {name!r} is {problem['input']!r}", where=place, fix=f"it {wrong}"
-    )
-
-
-def _line_of(text: str, key: str) -> int | None:
-    pattern = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=|\s*\[\s*{re.escape(key)}\s*\]")
-    lines = enumerate(text.splitlines(), start=1)
-    return next((number for number, line in lines if pattern.match(line)), None)
+    """Read a policy. Raises ``ConfigurationError`` with the line of every key that is unknown or
+    wrong, and ``InputError`` where there is no such file."""
+    return read_toml(path, Policy, ConfigurationError)
