@@ -39,10 +39,10 @@ def test_equal_to_transformers(decoder, reference, case, prompt_seed):
         length_penalty=length_penalty, early_stopping=early_stopping, pad_token_id=96,
         eos_token_id=list(ends) or None, output_scores=True, return_dict_in_generate=True,
     )  # fmt: skip
-    search = BeamSearch(
-        beams, ends=ends, max_tokens=count,
-        length_penalty=length_penalty, early_stopping=early_stopping,
-    )  # fmt: skip
+    params = SamplingParams(
+        num_beams=beams, length_penalty=length_penalty, early_stopping=early_stopping
+    )
+    search = BeamSearch(SamplingState(params, ends=ends), count)
     ours = run_search(decoder, prompt, search)
     assert len(ours) == beams
     for answer, row, score in zip(ours, theirs.sequences, theirs.sequences_scores, strict=True):
@@ -56,7 +56,8 @@ def test_equal_to_transformers(decoder, reference, case, prompt_seed):
 
 def test_scores_are_the_model_s_log_probabilities(decoder):
     prompt = [5, 9, 2]
-    answers = run_search(decoder, prompt, BeamSearch(4, ends=[3, 11], max_tokens=6))
+    state = SamplingState(SamplingParams(num_beams=4), ends=[3, 11])
+    answers = run_search(decoder, prompt, BeamSearch(state, 6))
     for answer in answers:
         ids = torch.tensor([[*prompt, *answer.token_ids]])
         logp = decoder(ids)[0].log_softmax(-1)[2:-1]

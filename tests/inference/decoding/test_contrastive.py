@@ -7,8 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from llmwright.core import SamplingParams
-from llmwright.inference.decoding import ContrastiveSearch, generate, run_search
+from llmwright.inference.decoding import ContrastiveSearch, SamplingState, generate, run_search
 from llmwright.modeling import Decoder
+
+
+def search(k: int, alpha: float, count: int, ends: tuple[int, ...] = ()) -> ContrastiveSearch:
+    params = SamplingParams(top_k=k, penalty_alpha=alpha)
+    return ContrastiveSearch(SamplingState(params, ends=ends), count)
 
 
 def slow_reference(
@@ -39,14 +44,13 @@ def slow_reference(
 @torch.inference_mode()
 def test_equal_to_the_slow_reference(decoder, alpha, ends):
     prompt = [11, 3, 50, 3]
-    search = ContrastiveSearch(4, alpha, ends=ends, max_tokens=10)
-    (answer,) = run_search(decoder, prompt, search)
+    (answer,) = run_search(decoder, prompt, search(4, alpha, 10, ends))
     assert list(answer.token_ids) == slow_reference(decoder, prompt, 4, alpha, ends, 10)
     assert answer.finish_reason == ("stop" if answer.token_ids[-1] in ends else "length")
 
 
 def test_without_the_penalty_it_is_greedy(decoder):
-    (answer,) = run_search(decoder, [1, 2], ContrastiveSearch(4, 0.0, ends=(), max_tokens=12))
+    (answer,) = run_search(decoder, [1, 2], search(4, 0.0, 12))
     (greedy,) = generate(decoder, [1, 2], SamplingParams(max_tokens=12))
     assert answer.token_ids == greedy.token_ids
     assert answer.logprobs == pytest.approx(greedy.logprobs, abs=1e-4)
@@ -57,4 +61,4 @@ def test_it_counts_what_it_said_in_the_penalties(decoder):
     (answer,) = generate(decoder, [1, 2], params)
     assert len(set(answer.token_ids)) == 12
     with pytest.raises(ValueError, match="prompt"):
-        ContrastiveSearch(2, 0.5, ends=(), max_tokens=3).advance(torch.zeros(1, 9))
+        search(2, 0.5, 3).advance(torch.zeros(1, 9))

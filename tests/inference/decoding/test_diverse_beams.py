@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from llmwright.core import SamplingParams
-from llmwright.inference.decoding import BeamSearch, DiverseBeamSearch, generate, run_search
+from llmwright.inference.decoding import (
+    BeamSearch,
+    DiverseBeamSearch,
+    SamplingState,
+    generate,
+    run_search,
+    search_for,
+)
 from llmwright.modeling import Decoder
 
 
@@ -30,12 +37,15 @@ def slow_reference(
     return beams
 
 
-@pytest.mark.parametrize("strength", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("strength", [1e-9, 0.5, 3.0])
 @torch.inference_mode()
 def test_equal_to_the_slow_reference(decoder, strength):
     prompt, steps = [7, 1, 30], 5
     expected = slow_reference(decoder, prompt, 2, 3, strength, steps)
-    search = DiverseBeamSearch(6, 3, strength, ends=(), max_tokens=steps)
+    params = SamplingParams(num_beams=6, num_beam_groups=3, diversity_penalty=strength)
+    search = search_for(SamplingState(params), steps)
+    assert isinstance(search, DiverseBeamSearch)
+    assert search.width == 6
     ours = {a.token_ids: a.score * steps for a in run_search(decoder, prompt, search)}
     texts = {text: score for group in expected for text, score in group}
     assert set(ours) == set(texts)
@@ -44,13 +54,16 @@ def test_equal_to_the_slow_reference(decoder, strength):
 
 
 def test_one_group_is_beam_search_and_the_first_group_always(decoder):
-    ends, prompt = [3, 11, 40, 41, 42, 60], [9, 9, 4]
-    plain = run_search(decoder, prompt, BeamSearch(4, ends=ends, max_tokens=10))
-    one = DiverseBeamSearch(4, 1, 0.7, ends=ends, max_tokens=10)
-    assert run_search(decoder, prompt, one) == plain
-    small = run_search(decoder, prompt, BeamSearch(2, ends=ends, max_tokens=10))
-    many = DiverseBeamSearch(6, 3, 2.0, ends=ends, max_tokens=10)
-    found = [a.token_ids for a in run_search(decoder, prompt, many)]
+    prompt = [9, 9, 4]
+
+    def answers(kind, **given):
+        state = SamplingState(SamplingParams(**given), ends=[3, 11, 40, 41, 42, 60])
+        return run_search(decoder, prompt, kind(state, 10))
+
+    assert answers(DiverseBeamSearch, num_beams=4) == answers(BeamSearch, num_beams=4)
+    small = answers(BeamSearch, num_beams=2)
+    many = answers(DiverseBeamSearch, num_beams=6, num_beam_groups=3, diversity_penalty=2.0)
+    found = [answer.token_ids for answer in many]
     assert all(answer.token_ids in found for answer in small)
 
 

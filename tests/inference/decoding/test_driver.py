@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from llmwright.core import SamplingParams
-from llmwright.inference.decoding import generate, rank_answers, search_for
+from llmwright.inference.decoding import (
+    BeamSearch,
+    ContrastiveSearch,
+    DiverseBeamSearch,
+    SamplingState,
+    generate,
+    rank_answers,
+    search_for,
+)
 
 
 @torch.inference_mode()
@@ -45,8 +53,15 @@ def test_ranking_is_by_the_mean():
     assert rank_answers([[-4.0], [-1.0, -2.0, -3.0], [], [-2.0], [-1.0]]) == [4, 1, 3, 0, 2]
 
 
-def test_parameters_that_look_back_need_a_state():
-    assert search_for(SamplingParams(temperature=1.0), (), 5) is None
-    params = SamplingParams(num_beams=2, presence_penalty=1.0)
-    with pytest.raises(ValueError, match="state"):
-        search_for(params, (), 5)
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({"temperature": 1.0}, type(None)),
+        ({"num_beams": 2}, BeamSearch),
+        ({"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0}, DiverseBeamSearch),
+        ({"penalty_alpha": 0.1, "top_k": 2}, ContrastiveSearch),
+    ],
+)
+def test_the_search_that_parameters_ask_for(given, kind):
+    search = search_for(SamplingState(SamplingParams(**given)), 5)
+    assert type(search) is kind

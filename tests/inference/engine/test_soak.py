@@ -120,7 +120,7 @@ def request_of(model, wish):
         soft_prompt=wish.soft_prompt,
         priority=wish.priority,
         tenant=wish.tenant,
-        search=search_for(wish.params, ends, wish.params.max_tokens, state),
+        search=search_for(state, wish.params.max_tokens),
     )
 
 

@@ -15,8 +15,6 @@ a token, and one float a hidden dimension and token of memory.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,22 +26,14 @@ from llmwright.inference.decoding.state import SamplingState
 
 
 class ContrastiveSearch:
-    """A ``Search`` among ``k`` candidates with penalty ``alpha``; gives one answer."""
+    """A ``Search`` that gives one answer. ``state`` is that of the prompt; of its parameters
+    ``top_k`` is how many candidates there are and ``penalty_alpha`` the a."""
 
     needs_hidden = True
 
-    def __init__(
-        self,
-        k: int,
-        alpha: float,
-        *,
-        ends: Collection[int],
-        max_tokens: int,
-        state: SamplingState | None = None,
-    ) -> None:
-        self.width = k
-        self._alpha = alpha
-        self._ends = frozenset(ends)
+    def __init__(self, state: SamplingState, max_tokens: int) -> None:
+        self.width = state.params.top_k
+        self._alpha = state.params.penalty_alpha
         self._max_tokens = max_tokens
         self._state = state
         self._seen: Tensor | None = None  # unit hidden states [capacity, hidden]
@@ -74,9 +64,8 @@ class ContrastiveSearch:
         self._tokens.append(token)
         self._logprobs.append(logprob)
         self._score += float(scores[best])
-        if self._state is not None:
-            self._state.advance(token)
-        if token in self._ends:
+        self._state.advance(token)
+        if self._state.is_end(token):
             self._reason = "stop"
             return []
         if len(self._tokens) == self._max_tokens:
@@ -90,7 +79,7 @@ class ContrastiveSearch:
         return [Hypothesis(tuple(self._tokens), tuple(self._logprobs), mean, self._reason)]
 
     def _propose(self, parent: int, logits: Tensor) -> list[Branch]:
-        allowed = logits if self._state is None else process(logits[None], [self._state])[0]
+        allowed = process(logits[None], [self._state])[0]
         p, ids = allowed.softmax(-1).topk(min(self.width, len(logits)))  # both [k]
         p, ids = p[p > 0], ids[p > 0]  # a grammar may leave fewer
         self._probabilities = p

@@ -14,49 +14,26 @@ The first group is plain beam search with B/G beams. Costs what beam search with
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import torch
 from torch import Tensor
 
-from llmwright.inference.decoding.beam import BeamGroup, EarlyStopping
+from llmwright.inference.decoding.beam import BeamSearch
 from llmwright.inference.decoding.search import Branch, Hypothesis
 from llmwright.inference.decoding.state import SamplingState
 
 
 class DiverseBeamSearch:
-    """A ``Search`` with ``beams`` beams in ``groups`` groups; ``diversity`` is the lambda."""
+    """A ``Search`` of several groups; ``state`` is that of the prompt, and its parameters say how
+    many groups of how many beams, and how strongly they are kept apart (lambda)."""
 
     needs_hidden = False
 
-    def __init__(
-        self,
-        beams: int,
-        groups: int,
-        diversity: float,
-        *,
-        ends: Collection[int],
-        max_tokens: int,
-        length_penalty: float = 1.0,
-        early_stopping: EarlyStopping = False,
-        state: SamplingState | None = None,
-    ) -> None:
-        if beams % groups:
-            raise ValueError(f"{beams} beams do not divide into {groups} groups")
-        self.width = beams
-        self._diversity = diversity
-        self._groups = [
-            BeamGroup(
-                beams // groups,
-                ends=ends,
-                max_tokens=max_tokens,
-                length_penalty=length_penalty,
-                early_stopping=early_stopping,
-                state=state,
-            )
-            for _ in range(groups)
-        ]
-        self._rows = [[0] for _ in self._groups]  # live branches of each group; first the prompt
+    def __init__(self, state: SamplingState, max_tokens: int) -> None:
+        self.width = state.params.num_beams
+        self._penalty = state.params.diversity_penalty
+        groups = range(state.params.num_beam_groups)
+        self._groups = [BeamSearch(state, max_tokens) for _ in groups]
+        self._rows = [[0] for _ in groups]  # live branches of each group; first the prompt
 
     def start(self, hidden: Tensor) -> None:
         """Beams do not look at hidden states."""
@@ -69,7 +46,7 @@ class DiverseBeamSearch:
             rows, self._rows[number] = self._rows[number], []
             if group.done:
                 continue
-            for branch in group.advance(logits[rows], self._diversity * chosen):
+            for branch in group.advance(logits[rows], penalty=self._penalty * chosen):
                 self._rows[number].append(len(branches))
                 branches.append(Branch(rows[branch.parent], branch.token))
             for token in group.said:

@@ -43,7 +43,7 @@ def generate(
         for index in range(params.sequences if params.num_beams == 1 else 1)
     ]
     room = min(params.max_tokens, decoder.config.max_position_embeddings - len(prompt))
-    search = search_for(params, states[0].ends, room, states[0])
+    search = search_for(states[0], room)
     if search is not None:
         return run_search(decoder, prompt, search)[: params.n]
     answers = _draw(decoder, prompt, states, room)

@@ -279,24 +279,18 @@ class Engine:
     ) -> Request:
         prompt = len(token_ids) + len(soft_prompt or ())
         room = min(params.max_tokens, self.model.config.max_position_embeddings - prompt)
-        eos = () if params.ignore_eos else self.model.tokenizer.eos_ids
-        ends = frozenset(eos) | frozenset(params.stop_token_ids)
+        state = SamplingState(params, token_ids, self.model.tokenizer)
         return Request(
             token_ids,
             params,
-            ends=ends,
+            ends=state.ends,
             limit=prompt + room,
             adapter=adapter,
             soft_prompt=soft_prompt,
             priority=priority,
             tenant=tenant,
             length_matters=self.model.decoder.model.rotary.depends_on_length,
-            search=search_for(
-                params,
-                ends,
-                room,
-                SamplingState(params, token_ids, self.model.tokenizer),
-            ),
+            search=search_for(state, room),
         )
 
     # -- the worker's side ---------------------------------------------------------------------
