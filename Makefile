@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench mutants format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/llmwright build examples/handbook/llmwright.toml
@@ -18,6 +18,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Small mistakes, made one at a time: do the tests notice? Ten rooms, about an hour.
+mutants: $(VENV)/.dev
+	$(BIN)/python benchmarks/mutation.py --check
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -2,12 +2,13 @@
 
     make mutants                                             # a sample of every room
     python benchmarks/mutation.py --rooms core --sample 0    # every mutant of one room
-    python benchmarks/mutation.py --rooms build --keep /tmp/m  # then: cd /tmp/m/build; mutmut browse
+    python benchmarks/mutation.py --rooms build --keep DIR   # then, in DIR/build: mutmut browse
 
-mutmut changes one thing at a time (a comparison, a number, an argument, a string) in a copy of the
-tree and runs the room's tests that reach the place. A mutant is killed when a test fails or hangs; it
-survives when all pass or none reaches it. Lines that hold nothing but a sentence to a reader are not
-changed: their words are for people to judge. Intervals are Wilson's, 95%.
+mutmut changes one thing at a time (a comparison, a number, an argument, a string) in a copy of
+the tree and runs the room's tests that reach the place. A mutant is killed when a test fails,
+crashes or does not end; it survives when all pass or none reaches it. Lines that hold nothing but
+a sentence to a reader are not changed: their words are for people to judge. Intervals are
+Wilson's, 95%.
 """
 
 from __future__ import annotations
@@ -47,8 +48,7 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
 }
 LONG = ["tests/inference/engine/test_soak.py", "tests/build/test_handbook.py"]
 SENTENCE = r'^\s*((what|where|fix)=)?f?"[^"]*[a-z]+ [^"]*[a-z]+ [^"]*"[,)]*$'
-KILLED = {1, 3, -24, 24, 152, 255, 36}  # a failing test, a crash of pytest, or out of time
-UNREACHED = {5, 33}
+FAILED, CRASHED, ENDLESS, UNREACHED = {1}, {3, -11, -6}, {-24, 24, 36, 152, 255}, {5, 33}
 
 
 def copy_tree(folder: Path, room: str) -> None:
@@ -112,17 +112,13 @@ def measure(room: str, folder: Path, sample: int, seed: int) -> tuple[int, int]:
     mutmut(folder, *chosen)
     codes = [verdicts(folder)[name] for name in chosen]
     if None in codes:
-        sys.exit(
-            f"{room}: {codes.count(None)} mutants have no verdict; see {folder / 'mutmut.log'}"
-        )
-    killed = sum(code in KILLED for code in codes)
-    unreached = sum(code in UNREACHED for code in codes)
+        sys.exit(f"{room}: mutants without a verdict; see {folder / 'mutmut.log'}")
+    counts = [sum(code in kind for code in codes) for kind in (FAILED, CRASHED, ENDLESS, UNREACHED)]
+    killed = sum(counts[:3])
     low, high = wilson(killed, len(codes))
-    print(
-        f"| {room} | {total} | {len(codes)} | {killed} | {unreached} | "
-        f"{killed / len(codes):.3f} ({low:.3f} to {high:.3f}) |",
-        flush=True,
-    )
+    cells = [room, total, len(codes), *counts]
+    share = f"{killed / len(codes):.3f} ({low:.3f} to {high:.3f})"
+    print(f"| {' | '.join(map(str, cells))} | {share} |", flush=True)
     return killed, len(codes)
 
 
@@ -134,9 +130,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a folder for the copies, to look at survivors")
     parser.add_argument("--check", action="store_true", help="fail where a room is under 85%%")
     options = parser.parse_args()
-    print(
-        "| room | mutants | tested | killed | unreached | share killed |\n|---|---|---|---|---|---|"
-    )
+    heads = "room | mutants | tested | failed | crashed | endless | unreached | share killed"
+    print(f"| {heads} |\n|{'---|' * 8}")
     weak = []
     with tempfile.TemporaryDirectory() as temporary:
         for room in options.rooms.split(","):
