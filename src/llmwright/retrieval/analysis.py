@@ -60,34 +60,36 @@ _DROPPED = re.compile("[\u0640\u064b-\u065f\u0670\u00ad\u200b-\u200d\u2060\ufeff
 
 def analyze(text: str, language: str = "") -> list[str]:
     """The index terms of a text in ``language`` (ISO 639-1; empty or unknown is allowed)."""
-    return [term for terms in analyze_query(text, (language,)) for term in terms]
+    return [term for word, script in words(text) for term in terms(word, script, language)]
 
 
 def analyze_query(text: str, languages: Sequence[str]) -> list[tuple[str, ...]]:
     """For each word of a query in turn, the distinct terms it may stand as in those languages."""
     positions: list[tuple[str, ...]] = []
-    for word, script in _words(text):
-        if script == "PAIRS":
-            positions.extend((gram,) for gram in _grams(word, (1, 2)))
-        elif script == "TRIPLES":
-            positions.extend((gram,) for gram in _grams(word, (3,)))
-        else:
-            stems = (_stem(word, script, language) for language in languages or ("",))
-            positions.append(tuple(dict.fromkeys(stems)))
+    for word, script in words(text):
+        by_language = (terms(word, script, language) for language in languages or ("",))
+        positions += [tuple(dict.fromkeys(same)) for same in zip(*by_language, strict=True)]
     return positions
 
 
-def fragments(text: str) -> list[list[str]]:
-    """Character 4-grams of each word of four letters or more, its ends marked by spaces. Numbers
+def terms(word: str, script: str, language: str) -> list[str]:
+    """The stem of a word, or the n-grams of a run without spaces (``words``)."""
+    if script == "PAIRS":
+        return _grams(word, (1, 2))
+    if script == "TRIPLES":
+        return _grams(word, (3,))
+    return [_stem(word, script, language)]
+
+
+def fragments(word: str, script: str) -> list[str]:
+    """Character 4-grams of a word of four letters or more, its ends marked by spaces. Numbers
     and the scripts that give n-grams anyhow have none."""
-    return [
-        _grams(f" {word} ", (4,))
-        for word, script in _words(text)
-        if len(word) >= 4 and script not in ("", "PAIRS", "TRIPLES")
-    ]
+    if len(word) < 4 or script in ("", "PAIRS", "TRIPLES"):
+        return []
+    return _grams(f" {word} ", (4,))
 
 
-def _words(text: str) -> Iterator[tuple[str, str]]:
+def words(text: str) -> Iterator[tuple[str, str]]:
     """Words, and runs of scripts without spaces, with their scripts."""
     for word in _pattern().findall(normalize(text)):
         yield word, _script(word)
@@ -150,7 +152,7 @@ def _algorithm(script: str, language: str) -> str | None:
         # A text of another script (or unknown) that quotes Latin words mostly quotes English;
         # a Latin language that Snowball does not know keeps its words as they are.
         known = _LATIN.get(language)
-        return known or ("english" if not language or _is_foreign(language) else None)
+        return known or ("english" if not language or language in _NOT_LATIN else None)
     algorithms = _OTHERS.get(script, {})
     if language in algorithms:
         return algorithms[language]
@@ -169,10 +171,6 @@ _NOT_LATIN = frozenset(
     | {"zh", "ja", "ko", "th", "lo", "km", "my", "he", "ka", "am", "bn", "gu", "kn", "ml"}
     | {"mr", "or", "pa", "si", "te", "dz", "as"}
 )
-
-
-def _is_foreign(language: str) -> bool:
-    return language in _NOT_LATIN
 
 
 @lru_cache(maxsize=64)

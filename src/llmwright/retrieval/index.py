@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from llmwright.core import (
     Chunk,
@@ -20,6 +20,7 @@ from llmwright.core import (
     Embedder,
     Hit,
     InputError,
+    SearchMode,
     canonical_json,
     content_hash,
 )
@@ -46,8 +47,6 @@ from llmwright.retrieval.store import (
     read_state,
     writer_lock,
 )
-
-Mode = Literal["hybrid", "lexical", "dense"]
 
 _IN_MEMORY = 20_000  # chunks kept once read: about 30 MB; larger indexes read what they show
 
@@ -183,7 +182,12 @@ class Index:
         return len(known)
 
     def search(
-        self, query: str, top: int = 10, *, mode: Mode = "hybrid", filter: Filter | None = None
+        self,
+        query: str,
+        top: int = 10,
+        *,
+        mode: SearchMode = "hybrid",
+        filter: Filter | None = None,
     ) -> list[Hit]:
         """The ``top`` best chunks for a query, best first.
 
@@ -199,7 +203,7 @@ class Index:
         self,
         queries: Sequence[str],
         top: int = 10,
-        mode: Mode = "hybrid",
+        mode: SearchMode = "hybrid",
         *,
         filter: Filter | None = None,
     ) -> list[list[Hit]]:

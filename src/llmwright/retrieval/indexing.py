@@ -75,7 +75,6 @@ def _language(document: Document) -> str:
 
 def _chunk_language(chunk: Chunk) -> str:
     """The document's language, unless the passage is written in another script."""
-    ruling = next(iter(scripts(chunk.text)), "")
     if chunk.language and detect_language(chunk.text, among={chunk.language}) == chunk.language:
         return chunk.language
-    return detect_language(chunk.text) if ruling else chunk.language
+    return detect_language(chunk.text) if scripts(chunk.text) else chunk.language

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,12 @@ import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
-from llmwright.retrieval.analysis import analyze, analyze_query, fragments
+from llmwright.retrieval.analysis import analyze_query, fragments, terms, words
 
 K1 = 1.5
 B = 0.75
 
 
-@lru_cache(maxsize=1 << 18)
 def term_hash(term: str, fragment: bool = False) -> int:
     """A number that stands for a term, the same on every machine: 0 or more for a stem, below 0
     for a fragment of a word."""
@@ -52,9 +52,14 @@ def term_hash(term: str, fragment: bool = False) -> int:
 
 def passage_terms(text: str, language: str) -> NDArray[np.int64]:
     """Hashes of a passage's stems and 4-grams, each as often as it occurs."""
-    stems = [term_hash(term) for term in analyze(text, language)]
-    grams = [term_hash(gram, fragment=True) for word in fragments(text) for gram in word]
-    return np.array(stems + grams, dtype=np.int64)
+    hashes = [_word_hashes(word, script, language) for word, script in words(text)]
+    return np.fromiter(chain.from_iterable(hashes), dtype=np.int64)
+
+
+@lru_cache(maxsize=1 << 14)
+def _word_hashes(word: str, script: str, language: str) -> tuple[int, ...]:
+    stems = [term_hash(term) for term in terms(word, script, language)]
+    return (*stems, *(term_hash(gram, fragment=True) for gram in fragments(word, script)))
 
 
 def query_terms(text: str, languages: Sequence[str]) -> dict[int, float]:
@@ -68,7 +73,8 @@ def query_terms(text: str, languages: Sequence[str]) -> dict[int, float]:
         for stem in stems:
             number = term_hash(stem)
             weights[number] = weights.get(number, 0.0) + 1.0
-    for grams in fragments(text):
+    for word, script in words(text):
+        grams = fragments(word, script)
         for gram in grams:
             number = term_hash(gram, fragment=True)
             weights[number] = weights.get(number, 0.0) + 1.0 / len(grams)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from llmwright.core import InputError
-from llmwright.retrieval.index import Index, Mode
+from llmwright.core import InputError, SearchMode
+from llmwright.retrieval.index import Index
 
 TAG = "llmwright"
 
@@ -22,7 +22,7 @@ Ranking = list[tuple[str, float]]
 
 
 def search_documents(
-    index: Index, queries: Sequence[str], top: int = 100, mode: Mode = "hybrid"
+    index: Index, queries: Sequence[str], top: int = 100, mode: SearchMode = "hybrid"
 ) -> list[Ranking]:
     """The ``top`` best documents for each query, a document by its best chunk."""
     rankings: list[Ranking] = [[] for _ in queries]
