@@ -115,7 +115,6 @@ def tiny_model_path(tmp_path_factory) -> Path:
     config = ModelConfig(
         vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=4096,
-        eos_token_id=2,
     )  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
     weights = random_decoder(config, seed=0, std=0.2).state_dict()

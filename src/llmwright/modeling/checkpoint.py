@@ -20,7 +20,7 @@ from llmwright.modeling.config import ModelConfig
 from llmwright.modeling.decoder import Decoder
 from llmwright.modeling.packed_reader import read_packed
 from llmwright.modeling.quantized import QuantizedWeight, quantized_weights, replace_linears
-from llmwright.modeling.sources import missing_shards
+from llmwright.modeling.sources import weight_files
 
 if TYPE_CHECKING:
     from llmwright.modeling.model import Model
@@ -57,24 +57,15 @@ def _dequantized(tensors: NamedTensors) -> NamedTensors:
 
 
 def _safetensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        if missing := missing_shards(folder):
-            raise ModelSourceError(
-                f"the shard {missing[0]} is missing", where=str(folder), fix="fetch it again"
-            )
-        names = sorted(set(read_json(index)["weight_map"].values()))
-    else:
-        names = sorted(path.name for path in folder.glob("*.safetensors"))
-    for name in names:
+    for path in weight_files(folder, str(folder)):
         try:
-            with safe_open(folder / name, framework="pt") as file:
+            with safe_open(path, framework="pt") as file:
                 for key in file.keys():  # noqa: SIM118  (not a dict)
                     yield key, file.get_tensor(key)
         except (SafetensorError, OSError) as error:
             raise ModelSourceError(
                 f"the weights cannot be read, the file is broken or cut short ({error})",
-                where=str(folder / name),
+                where=str(path),
                 fix="fetch the file again",
             ) from error
 

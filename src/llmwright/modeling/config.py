@@ -38,8 +38,6 @@ class ModelConfig:
     tie_word_embeddings: bool = True
     attention_bias: bool = False
     mlp_bias: bool = False
-    bos_token_id: int | None = None
-    eos_token_id: int | None = None
     rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
@@ -112,8 +110,6 @@ class ModelConfig:
                 tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
                 attention_bias=bool(raw.get("attention_bias", False)),
                 mlp_bias=bool(raw.get("mlp_bias", False)),
-                bos_token_id=_first(raw.get("bos_token_id")),
-                eos_token_id=_first(raw.get("eos_token_id")),
                 rope_scaling=rope.scaling,
             )
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
@@ -125,13 +121,15 @@ class ModelConfig:
         metadata: Mapping[str, Any],
         *,
         tied: bool,
+        attention_bias: bool,
+        mlp_bias: bool,
         vocab_size: int,
         rope_factors: Mapping[str, Sequence[float]],
         where: str,
     ) -> ModelConfig:
-        """Read GGUF metadata; what it leaves to the tensors comes as arguments: whether there
-        is an output matrix of its own, how many rows the embedding has, and the divisors of
-        rotary frequencies by the names of their tensors."""
+        """Read GGUF metadata; what it leaves to the tensors comes as arguments: whether the output
+        matrix is the embedding, which biases there are, how many rows the embedding has, and the
+        divisors of rotary frequencies by the names of their tensors."""
         kind = metadata.get("general.architecture")
         if kind != "llama":
             raise ModelSourceError(f"the architecture is {kind!r}", where=where, fix=_HERE)
@@ -156,8 +154,8 @@ class ModelConfig:
                 rope_theta=_short(metadata.get("llama.rope.freq_base", 10_000.0)),
                 rms_norm_eps=_short(metadata["llama.attention.layer_norm_rms_epsilon"]),
                 tie_word_embeddings=tied,
-                bos_token_id=_first(metadata.get("tokenizer.ggml.bos_token_id")),
-                eos_token_id=_first(metadata.get("tokenizer.ggml.eos_token_id")),
+                attention_bias=attention_bias,
+                mlp_bias=mlp_bias,
                 rope_scaling=rope_from_gguf(metadata, rope_factors, context, where),
             )
             turned = int(metadata.get("llama.rope.dimension_count", head_dim))
@@ -180,9 +178,3 @@ def _incomplete(error: Exception, where: str) -> ModelSourceError:
 def _short(value: float) -> float:
     """The shortest decimal that the 32-bit float stands for."""
     return float(f"{float(value):.7g}")
-
-
-def _first(value: Any) -> int | None:
-    if isinstance(value, list):
-        value = value[0] if value else None
-    return None if value is None else int(value)

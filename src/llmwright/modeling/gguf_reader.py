@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -58,6 +57,8 @@ def load_gguf(header: GGUFHeader, dtype: torch.dtype, *, packed: bool = False) -
     config = ModelConfig.from_gguf(
         header.metadata,
         tied="output.weight" not in header.tensors,
+        attention_bias="blk.0.attn_q.bias" in header.tensors,
+        mlp_bias="blk.0.ffn_gate.bias" in header.tensors,
         vocab_size=embedding.shape[0],
         rope_factors=_rope_factors(header),
         where=where,
@@ -69,11 +70,6 @@ def load_gguf(header: GGUFHeader, dtype: torch.dtype, *, packed: bool = False) -
             where=where,
             fix="fetch the file again",
         )
-    config = replace(  # of biases the metadata say nothing
-        config,
-        attention_bias="blk.0.attn_q.bias" in header.tensors,
-        mlp_bias="blk.0.ffn_gate.bias" in header.tensors,
-    )
     return fill(config, _tensors(header, config, packed), dtype, where)
 
 

@@ -11,13 +11,10 @@ head's key and one for its value: 1 + 4 / head_dim bytes a value.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from llmwright.core import ConfigurationError
 from llmwright.modeling.config import ModelConfig
-
-if TYPE_CHECKING:
-    from llmwright.modeling.decoder import Decoder
+from llmwright.modeling.decoder import Decoder
+from llmwright.modeling.quantized import quantized_weights
 
 _SCALE_BYTES = 4
 _VALUE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
@@ -43,14 +40,10 @@ def tokens_that_fit(config: ModelConfig, dtype: str, *, memory: int, weights: in
 
 def weight_bytes(decoder: Decoder) -> int:
     """Bytes of the tensors that ``decoder`` holds, shared ones counted once."""
-    tensors = {id(tensor): tensor for tensor in decoder.state_dict(keep_vars=True).values()}
-    for module in decoder.modules():
-        weight = getattr(module, "quantized", None)
-        for name in ("codes", "scales", "zeros", "group", "codebook", "minima"):
-            tensor = getattr(weight, name, None)
-            if tensor is not None:
-                tensors[id(tensor)] = tensor
-    return sum(tensor.nbytes for tensor in tensors.values())
+    tensors = list(decoder.state_dict(keep_vars=True).values())
+    for weight in quantized_weights(decoder).values():
+        tensors += weight.tensors.values()
+    return sum(tensor.nbytes for tensor in {id(tensor): tensor for tensor in tensors}.values())
 
 
 def _value_bytes(dtype: str) -> int:

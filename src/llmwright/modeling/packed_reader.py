@@ -35,18 +35,6 @@ Parts = Mapping[str, Tensor]
 AWQ_COLUMNS = [0, 2, 4, 6, 1, 3, 5, 7]
 _AWQ_FIELDS = [0, 4, 1, 5, 2, 6, 3, 7]
 
-_PARTS = {
-    "gptq": ("qweight", "qzeros", "scales", "g_idx"),
-    "awq": ("qweight", "qzeros", "scales"),
-    "compressed-tensors": (
-        "weight_packed",
-        "weight_scale",
-        "weight_zero_point",
-        "weight_shape",
-        "weight_g_idx",
-    ),
-}
-
 
 def read_packed(
     tensors: Iterable[tuple[str, Tensor]], settings: Mapping[str, Any], where: str
@@ -57,23 +45,24 @@ def read_packed(
     Raises ``ModelSourceError``.
     """
     method = settings.get("quant_method")
-    if not isinstance(method, str) or method not in _PARTS:
+    if not isinstance(method, str) or method not in _FORMS:
         raise ModelSourceError(
             f"the weights are quantized in a form that is not read here ({method!r})",
             where=where,
-            fix=f"forms read here: {', '.join(_PARTS)}; or use a GGUF file or the whole weights",
+            fix=f"forms read here: {', '.join(_FORMS)}; or use a GGUF file or the whole weights",
         )
+    read, names = _FORMS[method]
     layers: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in tensors:
         module, _, part = name.rpartition(".")
-        if part in _PARTS[method]:
+        if part in names:
             layers[module][part] = tensor
         else:
             yield name, tensor
-    read = _READERS[method]
     for module, parts in layers.items():
         try:
-            yield f"{module}.weight", read(module, parts, settings)
+            own = _layer_settings(module, settings) if read is _compressed else settings
+            yield f"{module}.weight", read(parts, own)
         except _LayerError as error:
             raise ModelSourceError(
                 f"the quantized layer {module} {error}",
@@ -86,7 +75,7 @@ class _LayerError(Exception):
     """What is wrong with a layer."""
 
 
-def _gptq(module: str, parts: Parts, settings: Mapping[str, Any]) -> QuantizedWeight:
+def _gptq(parts: Parts, settings: Mapping[str, Any]) -> QuantizedWeight:
     bits = _number(settings, "bits", (2, 3, 4, 8))
     version = settings.get("checkpoint_format") or settings.get("format") or "gptq"
     if version not in ("gptq", "gptq_v2"):
@@ -104,7 +93,7 @@ def _gptq(module: str, parts: Parts, settings: Mapping[str, Any]) -> QuantizedWe
     return _weight(codes, scales.t(), zeros.t(), bits, size, order, 16.0 + bits)
 
 
-def _awq(module: str, parts: Parts, settings: Mapping[str, Any]) -> QuantizedWeight:
+def _awq(parts: Parts, settings: Mapping[str, Any]) -> QuantizedWeight:
     bits = _number(settings, "bits", (4,))
     version = str(settings.get("version") or settings.get("format") or "gemm").lower()
     if version != "gemm":
@@ -125,9 +114,8 @@ def _awq(module: str, parts: Parts, settings: Mapping[str, Any]) -> QuantizedWei
     return _weight(codes.t(), scales.t(), zeros.t(), bits, size, None, 16.0 + bits)
 
 
-def _compressed(module: str, parts: Parts, settings: Mapping[str, Any]) -> QuantizedWeight:
-    scheme = _scheme(module, settings)
-    bits = _number(scheme, "num_bits", range(1, 9))
+def _compressed(parts: Parts, settings: Mapping[str, Any]) -> QuantizedWeight:
+    bits = _number(settings, "num_bits", range(1, 9))
     shape = _part(parts, "weight_shape", None, 1).tolist()
     packed = _part(parts, "weight_packed", torch.int32, 2)
     if len(shape) != 2 or shape[0] != packed.shape[0] or shape[1] < 1:
@@ -137,20 +125,20 @@ def _compressed(module: str, parts: Parts, settings: Mapping[str, Any]) -> Quant
     scales = _part(parts, "weight_scale", None, 2)
     groups = scales.shape[1]
     _shape(scales, (out, groups), "weight_scale")
-    symmetric = bool(scheme.get("symmetric", True))
+    symmetric = bool(settings.get("symmetric", True))
     if symmetric:
         zeros = torch.full((out, groups), 2.0 ** (bits - 1))
     else:
         points = _part(parts, "weight_zero_point", torch.int32, 2)
         zeros = _zero_points(points.t(), bits, groups, out, "weight_zero_point").t()
-    size = _group_size(scheme, columns, groups)
+    size = _group_size(settings, columns, groups)
     order = _order(parts.get("weight_g_idx"), columns, groups, size)
     codes = unpack_bits(packed, bits, columns)
     return _weight(codes, scales, zeros, bits, size, order, 16.0 + bits * (not symmetric))
 
 
-def _scheme(module: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What config_groups say of the weights of a layer."""
+def _layer_settings(module: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the config_groups of compressed-tensors say of the weights of a layer."""
     try:
         for group in settings["config_groups"].values():
             for target in group["targets"]:
@@ -230,8 +218,12 @@ def _weight(
     )
 
 
-_READERS: dict[str, Callable[[str, Parts, Mapping[str, Any]], QuantizedWeight]] = {
-    "gptq": _gptq,
-    "awq": _awq,
-    "compressed-tensors": _compressed,
+# By quant_method: what reads a layer, and the names of its parts.
+_FORMS: dict[str, tuple[Callable[[Parts, Mapping[str, Any]], QuantizedWeight], tuple[str, ...]]] = {
+    "gptq": (_gptq, ("qweight", "qzeros", "scales", "g_idx")),
+    "awq": (_awq, ("qweight", "qzeros", "scales")),
+    "compressed-tensors": (
+        _compressed,
+        ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx"),
+    ),
 }

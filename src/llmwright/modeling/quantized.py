@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,12 @@ class QuantizedWeight:
         order = 0 if self.group is None else 32 * self.codes.shape[1]
         return self.codes.numel() * self.bits + self.scales.numel() * self.group_bits + order
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What it is made of, by the names of the fields."""
+        names = ("codes", "scales", "zeros", "group", "codebook", "minima")
+        return {name: part for name in names if (part := getattr(self, name)) is not None}
+
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The matrix [out, in] that the codes stand for."""
         codes, spread = self.codes, self._spread
@@ -97,9 +104,8 @@ class QuantizedWeight:
 
     def to(self, device: torch.device) -> QuantizedWeight:
         """The same matrix on another device."""
-        names = ("codes", "scales", "zeros", "group", "codebook", "minima")
-        tensors = {name: getattr(self, name) for name in names}
-        return replace(self, **{n: t.to(device) for n, t in tensors.items() if t is not None})
+        moved: dict[str, Any] = {name: part.to(device) for name, part in self.tensors.items()}
+        return replace(self, **moved)
 
     def _spread(self, values: Tensor) -> Tensor:
         """Each group's value, [out, groups], at each of its columns, [out, in]."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -176,13 +176,7 @@ def rope_from_gguf(
         )
         if attention == 1.0:
             return scaling
-        return YarnScaling(
-            factor,
-            trained,
-            scaling.beta_fast,
-            scaling.beta_slow,
-            attention_factor=attention * scaling.amplitude,
-        )
+        return replace(scaling, attention_factor=attention * scaling.amplitude)
     if kind == "longrope" and divisors.keys() == set(GGUF_TENSORS[1:]):
         long, short = (divisors[name] for name in GGUF_TENSORS[1:])
         return LongRopeScaling(short, long, trained, max(1.0, context / trained), attention)

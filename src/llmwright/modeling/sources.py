@@ -96,13 +96,8 @@ def inspect(path: Path, source: str) -> tuple[Kind, Path]:
             where=source,
             fix="give a .gguf file, or the folder that holds config.json and *.safetensors",
         )
-    weights = sorted(path.glob("*.safetensors"))
+    weights = weight_files(path, source)
     if weights and (path / "config.json").is_file():
-        missing = missing_shards(path)
-        if missing:
-            raise ModelSourceError(
-                f"the weight file {missing[0]} is missing", where=source, fix="fetch it again"
-            )
         return "safetensors", path
     ggufs = sorted(path.glob("*.gguf"))
     if len(ggufs) == 1:
@@ -117,13 +112,28 @@ def inspect(path: Path, source: str) -> tuple[Kind, Path]:
     raise ModelSourceError(f"the folder has no {lacks}", where=source, fix=fix)
 
 
-def missing_shards(folder: Path) -> list[str]:
-    """Weight files that the folder's index names and the folder lacks."""
+def weight_files(folder: Path, source: str) -> list[Path]:
+    """The safetensors files that the folder's index names, or all there are where it has none.
+
+    Raises ``ModelSourceError`` where one is missing.
+    """
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
-        return []
-    names = read_json(index).get("weight_map", {}).values()
-    return sorted({str(name) for name in names if not (folder / str(name)).is_file()})
+        return sorted(folder.glob("*.safetensors"))
+    try:
+        files = [folder / name for name in sorted(set(read_json(index)["weight_map"].values()))]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ModelSourceError(
+            f"{index.name} does not say which file holds which weight",
+            where=source,
+            fix="fetch it again",
+        ) from error
+    for file in files:
+        if not file.is_file():
+            raise ModelSourceError(
+                f"the weight file {file.name} is missing", where=source, fix="fetch it again"
+            )
+    return files
 
 
 def model_files(path: Path) -> list[Path]:

@@ -19,7 +19,6 @@ def tiny(layers: int = 2, seed: int = 0, std: float = 0.3, vocab: int = VOCAB) -
     config = ModelConfig(
         vocab_size=vocab, hidden_size=16, intermediate_size=32, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, head_dim=4, max_position_embeddings=256,
-        eos_token_id=2,
     )  # fmt: skip
     return random_decoder(config, seed=seed, std=std)
 

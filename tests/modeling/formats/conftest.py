@@ -22,7 +22,6 @@ from llmwright.quantization import Scheme, round_to_nearest
 CONFIG = ModelConfig(
     vocab_size=416, hidden_size=256, intermediate_size=512, num_hidden_layers=2,
     num_attention_heads=8, num_key_value_heads=2, head_dim=32, max_position_embeddings=512,
-    eos_token_id=2,
 )  # fmt: skip
 MakeModel = Callable[..., Model]
 

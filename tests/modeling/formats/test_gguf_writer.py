@@ -6,7 +6,6 @@ That llama.cpp itself loads them and gives the same answers, ``benchmarks/gguf_r
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -47,7 +46,7 @@ def test_what_is_written_is_read_as_the_gguf_package_reads_it(
         wide = tensor.name in ("token_embd.weight", "output.weight") and four_bits
         assert types[tensor.name] == ("F32" if "norm" in tensor.name else "Q8_0" if wide else kind)
     again = load_model(file, "float32")
-    assert replace(again.config, eos_token_id=2, bos_token_id=None) == model.config
+    assert again.config == model.config
     stored = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
     weights = again.decoder.state_dict()
     for name, short, heads in (
