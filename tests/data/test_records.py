@@ -101,8 +101,9 @@ def test_questions(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"id": "a"}, "'a' is already on line 1"),
-        ({"question": None}, "'question' is a NoneType"),
+        ({"id": "a"}, "records.jsonl, line 2: the question 'a' is already at "),
+        ({"question": None}, "'question' is missing"),
+        ({"question": 3}, "'question' is a int"),
         ({"answer": ""}, "'answer' is empty"),
         ({"split": "test"}, "the split 'test' is unknown"),
         ({"split": ["eval"]}, "is unknown"),
@@ -126,5 +127,5 @@ def test_a_wrong_question_is_named_by_its_line(tmp_path, change, says):
 
 def test_the_same_question_twice_without_ids_is_an_error(tmp_path):
     record = {"question": "Q", "answer": "A", "relevant": ["d"]}
-    with pytest.raises(InputError, match="already on line 1"):
+    with pytest.raises(InputError, match=r"already at .*records\.jsonl, line 1;"):
         read_questions(lines(tmp_path, record, {**record, "split": "tune"}))

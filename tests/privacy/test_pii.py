@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmwright.core import ConfigurationError
-from llmwright.privacy import Span, find_pii, merge_spans
-from llmwright.privacy.pii import is_card
+from llmwright.privacy import Span, find_pii
+from llmwright.privacy.pii import is_card, merge_spans
 
 
 def found(text: str, **options: object) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 Nothing here knows about models, documents or servers; nothing here imports another room.
 """
 
-from llmwright.core.endpoint import Endpoint, endpoint_of, error_message, is_endpoint
+from llmwright.core.endpoint import Endpoint, endpoint_of, is_endpoint
 from llmwright.core.errors import (
     CapacityError,
     ConfigurationError,
@@ -22,12 +22,13 @@ from llmwright.core.files import (
     atomic_write,
     read_json,
     read_jsonl,
-    read_numbered_jsonl,
+    read_located_jsonl,
     read_text,
     reading,
     sweep,
     write_json,
     write_jsonl,
+    writing,
 )
 from llmwright.core.hashing import canonical_json, content_hash, file_hash, tree_hash
 from llmwright.core.journal import Journal
@@ -100,7 +101,6 @@ __all__ = [
     "completed",
     "content_hash",
     "endpoint_of",
-    "error_message",
     "exclusive",
     "file_hash",
     "is_endpoint",
@@ -108,7 +108,7 @@ __all__ = [
     "progress",
     "read_json",
     "read_jsonl",
-    "read_numbered_jsonl",
+    "read_located_jsonl",
     "read_text",
     "read_toml",
     "reading",
@@ -117,4 +117,5 @@ __all__ = [
     "tree_hash",
     "write_json",
     "write_jsonl",
+    "writing",
 ]

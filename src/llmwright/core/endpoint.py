@@ -146,15 +146,28 @@ class Endpoint:
     def _refusal(self, response: httpx.Response, tries: str) -> UpstreamError:
         status = response.status_code
         try:
-            said = self.shown(error_message(response.json()))
+            said = self._shown(_message(response.json()))
         except ValueError:
-            said = self.shown(response.text)
+            said = self._shown(response.text)
         fix = _FIXES.get(status, "try again later" if status >= 500 else "change the request")
         if status == 401 and not self._api_key:
             fix = (
                 "no key was sent: set OPENAI_API_KEY, and OPENAI_BASE_URL to the address it is for"
             )
         return self.error(f"answered {status}" + (f", {said!r}" if said else "") + tries, fix)
+
+    def payload(self, text: str) -> dict[str, Any]:
+        """The JSON object in a body. Raises ``UpstreamError`` for anything else, and for an error
+        told in one."""
+        try:
+            payload = json.loads(text)
+        except ValueError as broken:
+            raise self.error(f"answered what is not JSON: {self._shown(text)!r}") from broken
+        if not isinstance(payload, dict):
+            raise self.error(f"answered what is not a JSON object: {self._shown(text)!r}")
+        if payload.get("error"):
+            raise self.error(f"reported an error: {self._shown(_message(payload))}")
+        return payload
 
     def in_words(self, error: Exception) -> str:
         """What an exception of the connection means to the user."""
@@ -164,7 +177,7 @@ class Endpoint:
             return f"no answer within {self.timeout:g} s"
         return str(error) or type(error).__name__
 
-    def shown(self, text: str) -> str:
+    def _shown(self, text: str) -> str:
         """The server's words as an error may quote them: short, and without the key."""
         text = text.replace(self._api_key, "***") if self._api_key else text
         return text if len(text) <= 200 else text[:200] + "..."
@@ -178,7 +191,7 @@ class Endpoint:
         return UpstreamError(what, where=self.where, fix=fix)
 
 
-def error_message(payload: Any) -> str:
+def _message(payload: Any) -> str:
     """The sentence in an error body, in OpenAI's form or in one of its neighbours'."""
     error = payload.get("error", payload) if isinstance(payload, dict) else payload
     if isinstance(error, dict):

@@ -12,41 +12,51 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from llmwright.core.errors import InputError
 
 
-def _write_error(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"cannot write here ({error.strerror or error})",
-        where=str(path),
-        fix="choose a folder you may write to, with enough space left",
-    )
+@contextmanager
+def _explained(path: Path, what: str, fix: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{what} ({error.strerror or error})", where=str(path), fix=fix) from error
+
+
+def reading(path: Path) -> AbstractContextManager[None]:
+    """Say which file it was when the system does not let the block read ``path``: an ``OSError``
+    becomes an ``InputError``."""
+    return _explained(path, "cannot be read", "check the path and its permissions")
+
+
+def writing(
+    path: Path, fix: str = "choose a folder you may write to, with enough space left"
+) -> AbstractContextManager[None]:
+    """Say where, and the way out, when the system does not let the block write ``path``: an
+    ``OSError`` becomes an ``InputError``."""
+    return _explained(path, "cannot write here", fix)
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path to write; rename it onto ``path`` when the block ends well."""
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise _write_error(path, error) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -55,21 +65,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     An existing folder at ``path`` is replaced, and removed only after the new one stands.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    except OSError as error:
-        raise _write_error(path, error) from error
-    old = temporary.with_name(temporary.name + ".old")
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            path.replace(old)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        old = temporary.with_name(temporary.name + ".old")
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            if path.exists():
+                path.replace(old)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:
@@ -81,20 +89,6 @@ def sweep(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Say which file it was when the system does not let the block read ``path``: an ``OSError``
-    becomes an ``InputError``."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"cannot be read ({error.strerror or error})",
-            where=str(path),
-            fix="check the path and its permissions",
-        ) from error
 
 
 def read_text(path: Path) -> str:
@@ -133,13 +127,13 @@ def read_jsonl(path: Path, required: Mapping[str, type] | None = None) -> list[d
     ``required`` names the fields every record must have and their types. Raises ``InputError``
     with the number of the first line that is broken, or where there is no record at all.
     """
-    return [record for _, record in read_numbered_jsonl(path, required)]
+    return [record for _, record in read_located_jsonl(path, required)]
 
 
-def read_numbered_jsonl(
+def read_located_jsonl(
     path: Path, required: Mapping[str, type] | None = None
-) -> list[tuple[int, dict[str, Any]]]:
-    """``read_jsonl`` with each record's line number, for errors found later in a record."""
+) -> list[tuple[str, dict[str, Any]]]:
+    """``read_jsonl`` with where each record stands (file and line), for errors found later."""
     records = []
     # Not str.splitlines: U+2028, U+0085 and form feeds may stand unescaped inside a JSON string.
     for number, line in enumerate(read_text(path).split("\n"), start=1):
@@ -173,7 +167,7 @@ def read_numbered_jsonl(
                     where=where,
                     fix=f"it must be a {kind.__name__}",
                 )
-        records.append((number, record))
+        records.append((where, record))
     if not records:
         raise InputError("holds no record", where=str(path), fix="write one JSON object a line")
     return records
@@ -195,7 +189,7 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
     """Add one record and flush it to disk: the way to keep each finished piece of a long run."""
-    with path.open("a", encoding="utf-8") as file:
+    with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())

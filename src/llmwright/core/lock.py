@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmwright.core.errors import CapacityError, InputError
+from llmwright.core.errors import CapacityError
+from llmwright.core.files import writing
 
 
 @contextmanager
@@ -17,13 +18,9 @@ def exclusive(path: Path, *, busy: str, denied: str) -> Iterator[None]:
     Raises ``CapacityError`` saying ``busy`` where another process holds it, and ``InputError``
     with the way out ``denied`` where the folder may not be written.
     """
-    try:
+    with writing(path.parent, denied):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise InputError(
-            f"cannot write here ({error.strerror or error})", where=str(path.parent), fix=denied
-        ) from error
     try:
         _lock(handle, path, busy)
         yield

@@ -6,7 +6,7 @@ What changes a result belongs in the recipe; what differs between machines belon
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmwright.core.errors import ConfigurationError
@@ -23,15 +23,9 @@ class Settings:
     cache: Path
     offline: bool
     threads: int
-    api_key: str
+    api_key: str = field(repr=False)
     progress: bool
     native: bool
-
-    def __repr__(self) -> str:  # never show the key
-        return (
-            f"Settings(cache={str(self.cache)!r}, offline={self.offline}, "
-            f"threads={self.threads}, api_key={'***' if self.api_key else ''!r})"
-        )
 
 
 def _flag(name: str, default: bool) -> bool:
@@ -47,7 +41,7 @@ def settings() -> Settings:
 
     cache = os.environ.get("LLMWRIGHT_CACHE") or platformdirs.user_cache_dir("llmwright")
     threads = os.environ.get("LLMWRIGHT_THREADS", "0")
-    if not threads.isdigit():
+    if not threads.isdecimal():
         raise ConfigurationError(
             f"{threads!r} is not a number of threads",
             where="LLMWRIGHT_THREADS",

@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING
 from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
-    from llmwright.data.documents import DEFAULT_INCLUDE, find_documents, read_documents
+    from llmwright.data.documents import find_documents, read_documents
     from llmwright.data.language import detect_language, scripts
-    from llmwright.data.records import Question, read_examples, read_questions
+    from llmwright.data.records import Question, read_examples, read_prompts, read_questions
 
 _HOMES = {
-    "DEFAULT_INCLUDE": "documents",
     "Question": "records",
     "detect_language": "language",
     "find_documents": "documents",
     "read_documents": "documents",
     "read_examples": "records",
+    "read_prompts": "records",
     "read_questions": "records",
     "scripts": "language",
 }
 
 __all__ = [
-    "DEFAULT_INCLUDE",
     "Question",
     "detect_language",
     "find_documents",
     "read_documents",
     "read_examples",
+    "read_prompts",
     "read_questions",
     "scripts",
 ]

@@ -14,7 +14,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 
-from llmwright.core import Document, InputError, MissingDependencyError, progress
+from llmwright.core import Document, InputError, MissingDependencyError, progress, reading
 from llmwright.data.language import detect_language
 
 Reader = Callable[[Path], Iterator[Document]]
@@ -115,11 +115,8 @@ def _ending(name: str) -> str:
 
 def _walk(folder: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
-        raise InputError(
-            f"cannot be read ({error.strerror or error})",
-            where=str(error.filename or folder),
-            fix="check its permissions, or leave it out",
-        ) from error
+        with reading(Path(error.filename or folder)):
+            raise error
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -9,11 +9,12 @@ than left out in silence: a model trained on half of a record is wrong in a way 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from llmwright.core import Example, InputError, Message, Role, content_hash, read_numbered_jsonl
+from llmwright.core import Example, InputError, Message, Role, content_hash, read_located_jsonl
 
 Split = Literal["tune", "eval"]
 
@@ -24,6 +25,9 @@ _MAY_FOLLOW: dict[Role, tuple[Role | None, ...]] = {
     "assistant": ("user", "tool"),
     "tool": ("assistant", "tool"),
 }
+
+_PROMPT: Mapping[str, Role] = {"prompt": "user"}
+_PAIR: Mapping[str, Role] = {**_PROMPT, "completion": "assistant"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,8 @@ def read_examples(path: Path) -> list[Example]:
     two assistant turns), no turn but the system's is empty, and the last is the assistant's.
     """
     examples = []
-    for number, record in read_numbered_jsonl(path):
-        where = f"{path}, line {number}"
-        messages = _conversation(record, where)
+    for where, record in read_located_jsonl(path):
+        messages = _conversation(record, where, _PAIR)
         _check_turns(messages, where)
         examples.append(Example(messages, id=_identity(record, where)))
     return examples
@@ -64,18 +67,17 @@ def read_questions(path: Path) -> list[Question]:
     of order; two records of one id are an error, since one of them would be counted twice.
     """
     questions = []
-    line_of: dict[str, int] = {}
-    for number, record in read_numbered_jsonl(path, {"question": str, "answer": str}):
-        where = f"{path}, line {number}"
-        question = _text(record["question"], "question", where)
+    place_of: dict[str, str] = {}
+    for where, record in read_located_jsonl(path):
+        question = _text(record.get("question"), "question", where)
         identity = _identity(record, where) or content_hash(question)[:12]
-        if identity in line_of:
+        if identity in place_of:
             raise InputError(
-                f"the question {identity!r} is already on line {line_of[identity]}",
+                f"the question {identity!r} is already at {place_of[identity]}",
                 where=where,
                 fix="give each question an id of its own, or remove one of the two",
             )
-        line_of[identity] = number
+        place_of[identity] = where
         split = record.get("split", "eval")
         if split not in get_args(Split):
             raise InputError(
@@ -83,25 +85,36 @@ def read_questions(path: Path) -> list[Question]:
                 where=where,
                 fix='use "tune" or "eval"',
             )
-        answer = _text(record["answer"], "answer", where)
+        answer = _text(record.get("answer"), "answer", where)
         relevant = _relevant(record.get("relevant"), where)
         questions.append(Question(identity, question, answer, relevant, split))
     return questions
 
 
-def _conversation(record: dict[str, Any], where: str) -> tuple[Message, ...]:
-    chat, pair = "messages" in record, "prompt" in record or "completion" in record
-    if chat == pair:
+def read_prompts(path: Path) -> list[tuple[dict[str, Any], tuple[Message, ...]]]:
+    """Read conversations to be answered, ``{"messages"}`` or ``{"prompt"}``, each with its record.
+    Raises ``InputError`` with the line of the first one that is wrong."""
+    return [
+        (record, _conversation(record, where, _PROMPT))
+        for where, record in read_located_jsonl(path)
+    ]
+
+
+def _conversation(
+    record: dict[str, Any], where: str, plain: Mapping[str, Role]
+) -> tuple[Message, ...]:
+    """The turns in ``"messages"``, or those that stand in the fields of ``plain``."""
+    chat = "messages" in record
+    if chat == any(name in record for name in plain):
+        names = " and ".join(f'"{name}"' for name in plain)
         raise InputError(
-            'has both "messages" and a prompt or completion'
-            if chat
-            else 'has neither "messages" nor "prompt" and "completion"',
+            f'has {"both" if chat else "neither"} "messages" {"and" if chat else "nor"} {names}',
             where=where,
-            fix='write {"messages": [...]} or {"prompt": "...", "completion": "..."}',
+            fix='write {"messages": [...]} or {' + ", ".join(f'"{n}": "..."' for n in plain) + "}",
         )
-    if pair:
-        turns: tuple[tuple[str, Role], ...] = (("prompt", "user"), ("completion", "assistant"))
-        return tuple(Message(role, _text(record.get(key), key, where)) for key, role in turns)
+    if not chat:
+        turns = plain.items()
+        return tuple(Message(role, _text(record.get(name), name, where)) for name, role in turns)
     turns_given = record["messages"]
     if not isinstance(turns_given, list) or not turns_given:
         raise InputError(

@@ -84,17 +84,10 @@ class RemoteEmbedder:
                 wait = self._endpoint.wait_after(error, attempt)
             else:
                 if response.status_code == 200:
-                    return self._parsed(response)
+                    return self._endpoint.payload(response.text)
                 wait = self._endpoint.wait_after(response, attempt)
             time.sleep(wait)
             attempt += 1
-
-    def _parsed(self, response: httpx.Response) -> Any:
-        try:
-            return response.json()
-        except ValueError as error:
-            said = self._endpoint.shown(response.text)
-            raise self._endpoint.error(f"answered what is not JSON: {said!r}") from error
 
     def _vectors(self, payload: Any, count: int) -> NDArray[np.float32]:
         """[count, dimension] from an answer, whose items may come in any order."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 
 from llmwright.core import ConfigurationError, MissingDependencyError
 
@@ -67,8 +66,6 @@ def _phones_by_group(
     """Numbers with other digits behind them ("+7 916 123-45-67 24 hours"), which the matcher of
     ``phonenumbers`` takes for one number that does not exist: the longest stretch of groups
     that is a number, where it has a sign that numbers have and dates and sums have not."""
-    import phonenumbers
-
     groups = [m.span() for m in _GROUP.finditer(text, *run.span())]
     first = 0
     while first < len(groups):
@@ -78,14 +75,16 @@ def _phones_by_group(
             digits = sum(map(str.isdigit, candidate))
             if not 8 <= digits <= 15 or not _PHONE_SIGN.search(candidate):
                 continue
-            if any(_is_phone(phonenumbers, candidate, region) for region in regions or ("ZZ",)):
+            if any(_is_phone(candidate, region) for region in regions or ("ZZ",)):
                 yield start, start + len(candidate)
                 first = last - 1
                 break
         first += 1
 
 
-def _is_phone(phonenumbers: ModuleType, candidate: str, region: str) -> bool:
+def _is_phone(candidate: str, region: str) -> bool:
+    import phonenumbers
+
     try:
         return bool(phonenumbers.is_valid_number(phonenumbers.parse(candidate, region)))
     except phonenumbers.NumberParseException:

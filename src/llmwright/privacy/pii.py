@@ -36,7 +36,7 @@ _EMAIL = re.compile(
 _DIGIT_RUN = re.compile(r"(?<!\d)\d(?:[ \u00a0\u2009\u202f.\-‐‑–]?\d){12,400}(?!\d)")
 _IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f:][0-9A-Fa-f:.]{1,45}(?:%\w{1,20})?(?!\w)")
-_VERSION = re.compile(r"(?:\bv\.?|\bversion|\bверси[яиюей]{1,2})[ :=]{0,3}$", re.IGNORECASE)
+VERSION = re.compile(r"(?:\bv\.?|\bversion|\bверси[яиюей]{1,2})[ :=]{0,3}$", re.IGNORECASE)
 
 # Prefixes (first, last, lengths) of the issuers in ISO/IEC 7812: Visa, Mastercard, American
 # Express, Discover, JCB, UnionPay, Mir, Diners Club, Maestro.
@@ -123,7 +123,7 @@ def merge_spans(spans: Collection[Span]) -> list[Span]:
 def _addresses(text: str) -> Iterator[Span]:
     for match in _IPV4.finditer(text):
         before = text[max(0, match.start() - 12) : match.start()]
-        if _is_personal(match.group()) and not _VERSION.search(before):
+        if _is_personal(match.group()) and not VERSION.search(before):
             yield Span(*match.span(), "ip")
     for match in _IPV6.finditer(text):
         candidate = match.group().rstrip(".")  # a full stop behind the address

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from llmwright.privacy.pii import _VERSION, find_pii
+from llmwright.privacy.pii import VERSION, find_pii
 from llmwright.privacy.redaction import PLACEHOLDER_LENGTH
 
 LONGEST = 700  # an e-mail address of 64 + 1 + 8 * 64 + 64 characters is shorter
@@ -47,6 +47,6 @@ def _is_safe(text: str, cut: int) -> bool:
     start = max(0, cut - LONGEST)
     # Invisible characters between a number and its extension are no word between them.
     words = [word for word in text[start:cut].split() if not _is_invisible(word)][-2:]
-    return not any(_NUMBERISH.search(word) for word in words) and not _VERSION.search(
+    return not any(_NUMBERISH.search(word) for word in words) and not VERSION.search(
         text[max(0, cut - _LABEL) : cut]
     )

@@ -8,7 +8,6 @@ seen part of it, and it is paid for.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,6 @@ from llmwright.core import (
     TokenLogprob,
     UpstreamError,
     Usage,
-    error_message,
 )
 from llmwright.providers.sse import event_data
 from llmwright.providers.wire import (
@@ -76,7 +74,7 @@ class RemoteModel:
     ) -> Completion:
         """The whole answer. Raises ``UpstreamError``."""
         async with self._answered(self._body(messages, params, stream=False)) as response:
-            payload = self._parse(response.content.decode("utf-8", errors="replace"))
+            payload = self._endpoint.payload(response.content.decode("utf-8", errors="replace"))
         choices = choices_of(payload)
         if not choices or not isinstance(choices[0].get("message"), dict):
             raise self._endpoint.error("the answer holds no choices[0].message")
@@ -98,7 +96,7 @@ class RemoteModel:
                     if data.strip() == "[DONE]":
                         first.reason = first.reason or "stop"
                         break
-                    payload = self._parse(data)
+                    payload = self._endpoint.payload(data)
                     if payload.get("usage"):
                         usage = usage_of(payload)
                     for choice in choices_of(payload):
@@ -180,18 +178,6 @@ class RemoteModel:
             client.headers["Accept-Encoding"] = "identity"
             self._client = (loop, client)
         return self._client[1]
-
-    def _parse(self, text: str) -> dict[str, Any]:
-        shown, error = self._endpoint.shown, self._endpoint.error
-        try:
-            payload = json.loads(text)
-        except json.JSONDecodeError as broken:
-            raise error(f"answered what is not JSON: {shown(text)!r}") from broken
-        if not isinstance(payload, dict):
-            raise error(f"answered what is not a JSON object: {shown(text)!r}")
-        if payload.get("error"):
-            raise error(f"reported an error: {shown(error_message(payload))}")
-        return payload
 
     def _broken(self, texts: list[str], why: str) -> UpstreamError:
         size = sum(map(len, texts))

@@ -69,18 +69,11 @@ def _resampled_means(
     return np.concatenate(blocks)
 
 
-def mean_score(
-    name: str,
-    values: Sequence[float | None],
-    seed: int = 0,
-    *,
-    resamples: int = 2000,
-    level: float = 0.95,
-) -> Score:
-    """The mean with its interval. ``None`` marks an example that could not be scored: it is left
-    out of the mean and of ``n``, and counted in ``Score.unscored``."""
+def mean_score(name: str, values: Sequence[float | None], seed: int = 0) -> Score:
+    """The mean with its 95% interval. ``None`` marks an example that could not be scored: it is
+    left out of the mean and of ``n``, and counted in ``Score.unscored``."""
     scored = [float(v) for v in values if v is not None]
-    low, high = bootstrap_interval(scored, seed=seed, resamples=resamples, level=level)
+    low, high = bootstrap_interval(scored, seed=seed)
     return Score(
         name=name,
         value=math.fsum(scored) / len(scored) if scored else None,
@@ -91,20 +84,12 @@ def mean_score(
     )
 
 
-def paired_bootstrap(
-    a: Sequence[float | None],
-    b: Sequence[float | None],
-    *,
-    name: str = "difference",
-    seed: int = 0,
-    resamples: int = 2000,
-    level: float = 0.95,
-) -> Score:
-    """Mean of ``b - a`` over the same examples in the same order, with its interval.
+def paired_bootstrap(a: Sequence[float | None], b: Sequence[float | None], seed: int = 0) -> Score:
+    """Mean of ``b - a`` over the same examples in the same order, with its 95% interval.
 
     Resampling the pairs keeps the examples' common difficulty out of the interval, which makes
     it narrower than two separate ones. Pairs with a ``None`` are left out and counted. The
-    difference is told apart from chance at ``level`` when 0 lies outside [low, high].
+    difference is told apart from chance when 0 lies outside [low, high].
     """
     if len(a) != len(b):
         raise ConfigurationError(
@@ -115,4 +100,4 @@ def paired_bootstrap(
     differences = [
         None if x is None or y is None else float(y) - float(x) for x, y in zip(a, b, strict=True)
     ]
-    return mean_score(name, differences, seed, resamples=resamples, level=level)
+    return mean_score("difference", differences, seed)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llmwright.core import Document, InputError, read_numbered_jsonl
+from llmwright.core import Document, InputError, read_located_jsonl
 
 _OWN = ("id", "text", "title", "language")
 
@@ -19,19 +19,18 @@ _OWN = ("id", "text", "title", "language")
 def read_jsonl_documents(path: Path) -> Iterator[Document]:
     """Read documents. Raises ``InputError`` with the line where a record is broken, lacks
     ``id`` or ``text``, or repeats an id."""
-    lines: dict[str, int] = {}
-    for number, record in read_numbered_jsonl(path, {"id": str, "text": str}):
-        where = f"{path}, line {number}"
+    place_of: dict[str, str] = {}
+    for where, record in read_located_jsonl(path, {"id": str, "text": str}):
         identity = record["id"]
         if not identity.strip():
             raise InputError("the field 'id' is empty", where=where, fix="give each record an id")
-        if identity in lines:
+        if identity in place_of:
             raise InputError(
-                f"the id {identity!r} is that of line {lines[identity]} too",
+                f"the id {identity!r} is taken by {place_of[identity]}",
                 where=where,
                 fix="give each record an id of its own",
             )
-        lines[identity] = number
+        place_of[identity] = where
         for name in ("title", "language"):
             if not isinstance(record.get(name, ""), str):
                 raise InputError(
