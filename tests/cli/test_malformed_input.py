@@ -142,13 +142,13 @@ CASES = {
         "role 'bot' is unknown"),
     "prompts of another form": (
         files("generate --prompts @p.jsonl --out @o.jsonl", p__jsonl='{"text": "a"}'),
-        "needs a prompt or messages"),
+        "p.jsonl, line 1: has neither"),
     "a policy with an unknown key": (
-        files("guard check --policy @p.toml --input @i.jsonl --out @o.jsonl",
+        files("guard check --policy @p.toml --texts @i.jsonl --out @o.jsonl",
               p__toml="injektion = 1\n", i__jsonl='{"text": "a"}'),
         "p.toml, line 1.*injection"),
     "texts to guard without text": (
-        files("guard check --input @i.jsonl --out @o.jsonl", i__jsonl='{"txt": "a"}'),
+        files("guard check --texts @i.jsonl --out @o.jsonl", i__jsonl='{"txt": "a"}'),
         "line 1: the field 'text' is missing"),
     "answers to grade without a reference": (
         files("eval grade --answers @a.jsonl", a__jsonl='{"answer": "a"}'), "neither a reference"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -11,20 +9,17 @@ from typing import Any
 import click
 
 from llmwright.cli.batch import answer_file
-from llmwright.cli.output import hit_record, json_option, print_answer, print_json
-from llmwright.core import Completion, InputError, Message, SamplingParams, read_jsonl
+from llmwright.cli.options import PATH, json_option, max_tokens_option
+from llmwright.cli.output import hit_record, print_answer, print_json
+from llmwright.core import Completion, Message, SamplingParams, read_jsonl
 
 
 @click.command(name="ask")
-@click.argument("release", type=click.Path(path_type=Path))
+@click.argument("release", type=PATH)
 @click.argument("question", required=False)
-@click.option(
-    "--questions",
-    type=click.Path(path_type=Path),
-    help='JSONL with {"question"} and, as you like, {"id"}.',
-)
-@click.option("--out", type=click.Path(path_type=Path), help="Where the answers go, as JSONL.")
-@click.option("--max-tokens", default=256, show_default=True, type=click.IntRange(1))
+@click.option("--questions", type=PATH, help='JSONL of {"question"} and, as you like, {"id"}.')
+@click.option("--out", type=PATH, help="Where their answers go, as JSONL.")
+@max_tokens_option(256)
 @json_option
 def command(
     release: Path,
@@ -41,46 +36,29 @@ def command(
       llmwright ask examples/handbook/release "What does alpha do in LoRA?"
       llmwright ask examples/handbook/release --questions Q.jsonl --out A.jsonl
     """
-    if (question is None) == (questions is None) or (questions is None) != (out is None):
+    import asyncio
+
+    question = (question or "").strip()
+    if bool(question) == (questions is not None) or (questions is None) != (out is None):
         raise click.UsageError("give one QUESTION, or --questions FILE with --out FILE")
     params = SamplingParams(max_tokens=max_tokens)
-    if questions is not None and out is not None:
-        asyncio.run(_ask_all(release, read_jsonl(questions, {"question": str}), params, out))
-        return
-    if question is None or not question.strip():
-        raise InputError("the question is empty", fix="ask something")
-    asyncio.run(_ask(release, question, params, as_json))
+    records = read_jsonl(questions, {"question": str}) if questions else [{"question": question}]
+    requests = [(record, [Message("user", record["question"])]) for record in records]
 
+    async def run() -> None:
+        from llmwright.build import open_release
 
-async def _ask(release: Path, question: str, params: SamplingParams, as_json: bool) -> None:
-    from llmwright.build import open_release
+        async with aclosing(open_release(release)) as assistant:
+            if out is not None:
+                kept = ("id", "question")
+                await answer_file(assistant, assistant.hash, requests, params, out, kept, _record)
+            elif as_json:
+                completion = await assistant.complete(requests[0][1], params)
+                print_json({"question": question, **_record(completion)})
+            else:
+                await print_answer(assistant, requests[0][1], params)
 
-    async with aclosing(open_release(release)) as assistant:
-        if as_json:
-            completion = await assistant.complete([Message("user", question)], params)
-            print_json({"question": question, **_record(completion)})
-        else:
-            await print_answer(assistant, [Message("user", question)], params)
-
-
-async def _ask_all(
-    release: Path, records: Sequence[dict[str, Any]], params: SamplingParams, out: Path
-) -> None:
-    from llmwright.build import open_release
-
-    def kept(place: int) -> dict[str, Any]:
-        return {key: records[place][key] for key in ("id", "question") if key in records[place]}
-
-    async with aclosing(open_release(release)) as assistant:
-        await answer_file(
-            assistant,
-            assistant.hash,
-            [[Message("user", record["question"])] for record in records],
-            params,
-            out,
-            lambda place, answer: {**kept(place), **_record(answer)},
-            lambda place, error: {**kept(place), "error": error},
-        )
+    asyncio.run(run())
 
 
 def _record(completion: Completion) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,31 +23,34 @@ from llmwright.core import (
 async def answer_file(
     model: ChatModel,
     identity: str,
-    conversations: Sequence[Sequence[Message]],
+    requests: Sequence[tuple[Mapping[str, Any], Sequence[Message]]],
     params: SamplingParams,
     out: Path,
-    record: Callable[[int, Completion], dict[str, Any]],
-    failed: Callable[[int, str], dict[str, Any]],
+    kept: Sequence[str],
+    record: Callable[[Completion], dict[str, Any]],
 ) -> None:
-    """Answer all conversations into ``out``, in their order.
+    """Answer all requests, each a record and the messages it holds, into ``out``, in their order.
 
-    ``identity`` says which model this is; a run of the same identity that was interrupted is gone
-    on with. An error of one is written down and stops none.
+    An answer's record holds the fields ``kept`` of its request's. ``identity`` says which model
+    this is; a run of the same identity that was interrupted is gone on with. An error of one is
+    written down and stops none.
     """
     from llmwright.providers import generate_many
 
-    asked = [[asdict(message) for message in messages] for messages in conversations]
+    asked = [[asdict(message) for message in messages] for _, messages in requests]
     journal = Journal(out, content_hash([identity, asdict(params), asked]))
-    left = [place for place in range(len(conversations)) if place not in journal.done]
-    answers = generate_many(model, [conversations[place] for place in left], params)
+    left = [place for place in range(len(requests)) if place not in journal.done]
+    answers = generate_many(model, [requests[place][1] for place in left], params)
     errors = 0
     async for number, answer in answers:
         place = left[number]
         if isinstance(answer, LLMwrightError):
             errors += 1
-            journal.add(place, failed(place, str(answer)))
+            said = {"error": str(answer)}
         else:
-            journal.add(place, record(place, answer))
+            said = record(answer)
+        asker = requests[place][0]
+        journal.add(place, {**{name: asker[name] for name in kept if name in asker}, **said})
     journal.finish()
-    said = f", {errors} of them errors" if errors else ""
-    click.echo(f"wrote {len(conversations)} answers to {out}{said}", err=True)
+    among = f", {errors} of them errors" if errors else ""
+    click.echo(f"wrote {len(requests)} answers to {out}{among}", err=True)

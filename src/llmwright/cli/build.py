@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
-from llmwright.cli.output import json_option, print_json, print_scores
+from llmwright.cli.options import PATH, json_option
+from llmwright.cli.output import print_json, print_scores
 
 
 @click.command(name="build")
-@click.argument("recipe", type=click.Path(path_type=Path), default=Path())
+@click.argument("recipe", type=PATH, default=Path())
+@click.option("--out", type=PATH, help="The release. [default: release/ beside the recipe]")
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Where the release goes. [default: release/ beside the recipe]",
-)
-@click.option(
-    "--workspace",
-    type=click.Path(path_type=Path),
-    help="Where finished stages are kept. [default: .llmwright/ beside the recipe]",
+    "--workspace", type=PATH, help="Finished stages. [default: .llmwright/ beside the recipe]"
 )
 @json_option
 def command(recipe: Path, out: Path | None, workspace: Path | None, as_json: bool) -> None:
-    """Turn RECIPE (a file, or the folder that holds llmwright.toml) into a release.
+    """Turn RECIPE into a release.
 
-    Stages that stand are not run again; a build that was killed goes on where it stopped.
-    Exits with 1 where the release misses one of its quality gates.
+    RECIPE is a file, or the folder that holds llmwright.toml; without one, this folder. Stages
+    that stand are not run again; a build that was killed goes on where it stopped. Exits with 1
+    where the release misses one of its gates.
 
     \b
     Example:
@@ -34,7 +31,9 @@ def command(recipe: Path, out: Path | None, workspace: Path | None, as_json: boo
     """
     from llmwright.build import build, headline, load_recipe, require_gates
 
-    built = build(load_recipe(recipe), out=out, workspace=workspace, say=_say)
+    built = build(
+        load_recipe(recipe), out=out, workspace=workspace, say=partial(click.echo, err=True)
+    )
     if as_json:
         print_json(built.summary())
     else:
@@ -49,7 +48,3 @@ def command(recipe: Path, out: Path | None, workspace: Path | None, as_json: boo
             click.echo(f"chat     llmwright chat {built.folder}")
             click.echo(f"serve it llmwright serve {built.folder}")
     require_gates(built.gates, where=str(built.folder / "report.html"))
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)

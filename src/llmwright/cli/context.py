@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmwright.cli.output import json_option, print_json, print_table
-from llmwright.core import ConfigurationError, write_json
+from llmwright.cli.options import PATH, count_option, dtype_option, json_option, seed_option
+from llmwright.cli.output import print_json, print_table
+from llmwright.core import ConfigurationError, DType, write_json
 
 if TYPE_CHECKING:
     from llmwright.evaluation import ContextReport
@@ -22,74 +23,31 @@ _GIB = 1 << 30
 @click.option(
     "--texts",
     multiple=True,
-    type=click.Path(path_type=Path),
-    help="Documents to measure on, joined in order; none: only the memory is told.",
+    type=PATH,
+    help="Documents to measure on, joined in order; may be given again.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for records and pictures.")
-@click.option(
-    "--lengths",
-    default="1x,2x,4x",
-    show_default=True,
-    help="Tokens, or times the trained length, with commas.",
-)
+@click.option("--out", type=PATH, help="Folder for records and pictures.")
+@click.option("--lengths", default="1x,2x,4x", help="Tokens, or times the trained length.")
 @click.option(
     "--methods",
     default="none,linear,ntk,dynamic,yarn",
-    show_default=True,
     help="And own: the checkpoint's own scaling.",
 )
+@click.option("--factor", type=click.FloatRange(1), help="To scale by. [default: longest/trained]")
+@count_option("--passages", 1, "Texts that perplexity rests on.")
+@count_option("--scored", 512, "Places scored for each length.")
 @click.option(
-    "--factor", type=click.FloatRange(1), help="Of the scalings; default: longest / trained."
-)
-@click.option(
-    "--passages",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Texts that perplexity rests on.",
-)
-@click.option(
-    "--scored",
-    default=512,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Places scored for each length.",
-)
-@click.option(
-    "--needles",
-    default=5,
-    show_default=True,
-    type=click.IntRange(0, 20),
-    help="Hidden in each text; 0 leaves them out.",
+    "--needles", default=5, type=click.IntRange(0, 20), help="Hidden in each text; 0: none."
 )
 @click.option("--needle-lengths", help="As --lengths, where they differ.")
+@count_option("--trials", 1, "Texts that needles are hidden in.")
+@count_option("--finetune-steps", 0, "Tune each method so long, measure again.", least=0)
 @click.option(
-    "--trials",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Texts that needles are hidden in.",
+    "--finetune-length", type=click.IntRange(128), help="Tokens a step. [default: the longest]"
 )
-@click.option(
-    "--finetune-steps",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Tune each method so long, and measure it again.",
-)
-@click.option(
-    "--finetune-length", type=click.IntRange(128), help="Tokens a step; default: the longest."
-)
-@click.option(
-    "--memory", default=8.0, show_default=True, type=click.FloatRange(0), help="GiB to fill."
-)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default="auto",
-    show_default=True,
-)
+@click.option("--memory", default=8.0, type=click.FloatRange(0), help="GiB to fill.")
+@seed_option
+@dtype_option
 @json_option
 def command(
     model: str,
@@ -97,21 +55,17 @@ def command(
     out: Path | None,
     lengths: str,
     methods: str,
-    factor: float | None,
     passages: int,
-    scored: int,
-    needles: int,
     needle_lengths: str | None,
-    trials: int,
-    finetune_steps: int,
-    finetune_length: int | None,
     memory: float,
-    seed: int,
-    dtype: Literal["auto", "float32", "bfloat16"],
+    dtype: DType,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Measure how MODEL uses long texts under each rotary scaling: perplexity by position, and
-    needles to find. Without --texts: the bytes of its cache, and how many tokens fit.
+    """Measure how well MODEL uses long texts, and what they cost.
+
+    Under each rotary scaling: perplexity by position, and needles to find. Without --texts only
+    the bytes of its cache are told, and how many tokens fit.
 
     \b
     Example:
@@ -134,15 +88,9 @@ def command(
         settings = ContextSettings(
             lengths=_lengths(lengths, trained),
             methods=tuple(methods.split(",")),
-            factor=factor,
-            texts=passages,
-            scored=scored,
-            needles=needles,
-            trials=trials,
             needle_lengths=None if needle_lengths is None else _lengths(needle_lengths, trained),
-            finetune_steps=finetune_steps,
-            finetune_length=finetune_length,
-            seed=seed,
+            texts=passages,
+            **options,
         )
         text = "\n\n".join(document.text for document in read_documents(texts))
         report = measure_context(loaded, text, settings, out)

