@@ -65,7 +65,7 @@ def compare(model: Model, file: Path, tokens: int) -> tuple[bool, int, int, int,
     for question in QUESTIONS:
         messages = [Message(role="user", content=question)]
         prompt = ours.tokenizer.encode_chat(messages)
-        text = ours.tokenizer.render(messages).encode()
+        text = ours.tokenizer.template.render(messages).encode()
         same_prompts &= theirs.tokenize(text, add_bos=False, special=True) == prompt
         answer: list[int] = []
         for token in theirs.generate(prompt, top_k=1, temp=0.0, repeat_penalty=1.0):

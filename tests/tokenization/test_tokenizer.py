@@ -72,7 +72,7 @@ def test_rendering_equals_transformers(smollm2: Tokenizer, reference) -> None:
             theirs = reference.apply_chat_template(
                 raw, tokenize=False, add_generation_prompt=prompt
             )
-            assert smollm2.render(chat, add_generation_prompt=prompt) == theirs
+            assert smollm2.template.render(chat, add_generation_prompt=prompt) == theirs
             assert smollm2.encode_chat(chat, add_generation_prompt=prompt) == reference.encode(
                 theirs
             )
@@ -116,7 +116,9 @@ def test_special_tokens_typed_by_a_user_are_text(smollm2: Tokenizer) -> None:
     marks = [i for i in ids if i in (0, 1, 2)]
     assert marks == [1, 2, 1, 2, 1]  # the template's: system, user, and the prompt to answer
     assert evil in smollm2.decode(ids)
-    assert smollm2.decode(ids, skip_special=False) == smollm2.render([Message("user", evil)])
+    assert smollm2.decode(ids, skip_special=False) == smollm2.template.render(
+        [Message("user", evil)]
+    )
     assert smollm2.count(evil) > len(smollm2.encode(evil))
     assert not {0, 1, 2} & set(smollm2.encode(evil, parse_special=False))
 
@@ -137,7 +139,7 @@ def test_laws_of_conversations(tiny_model_path: Path, data: st.DataObject) -> No
     chat = [Message("assistant" if n % 2 else "user", text) for n, text in enumerate(turns)]
     ids, mask = tokenizer.encode_chat_spans(chat)
     # The text is the template's, whatever the messages hold.
-    assert tokenizer.decode(ids, skip_special=False) == tokenizer.render(
+    assert tokenizer.decode(ids, skip_special=False) == tokenizer.template.render(
         chat, add_generation_prompt=False
     )
     # Exactly one begin and one end of a turn each.
@@ -161,7 +163,6 @@ def test_laws_of_conversations(tiny_model_path: Path, data: st.DataObject) -> No
         for m in chat
         if m.role == "assistant"
     )
-    assert tokenizer.count_chat(chat) == len(tokenizer.encode_chat(chat))
 
 
 TOKENIZERS: dict[str, Tokenizer] = {}
@@ -220,7 +221,7 @@ def test_what_is_saved_is_what_was(smollm2: Tokenizer, tmp_path: Path) -> None:
     assert (again.bos_id, again.pad_id, again.eos_ids) == (1, 2, {0, 2})
     assert again.encode_chat(CHAT) == smollm2.encode_chat(CHAT)
     raw = [{"role": m.role, "content": m.content} for m in CHAT]
-    assert theirs.apply_chat_template(raw, tokenize=False) == smollm2.render(
+    assert theirs.apply_chat_template(raw, tokenize=False) == smollm2.template.render(
         CHAT, add_generation_prompt=False
     )
     assert theirs.eos_token == "<|im_end|>"
@@ -235,10 +236,10 @@ def test_where_a_chat_template_may_lie(tiny_model_path: Path, tmp_path: Path) ->
         json.dumps({"chat_template": named, "bos_token": {"content": "<|im_start|>"}})
     )
     tokenizer = load_tokenizer(folder)
-    assert tokenizer.render([]) == "named"
+    assert tokenizer.template.render([]) == "named"
     assert tokenizer.bos_id == 1
     (folder / "chat_template.jinja").write_text("a file")
-    assert load_tokenizer(folder).render([]) == "a file"
+    assert load_tokenizer(folder).template.render([]) == "a file"
     config.unlink()
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match="no chat template"):

@@ -15,7 +15,7 @@ import re
 from typing import Any
 
 from llmwright.core import InputError
-from llmwright.tokenization.loading import KNOWN_ENDS
+from llmwright.tokenization.loading import KNOWN_ENDS, ROLES
 from llmwright.tokenization.tokenizer import Tokenizer
 from llmwright.tokenization.vocabulary import EXPRESSIONS, TokenType, tokenizer_from_gguf
 
@@ -23,7 +23,6 @@ _PROBE = (
     "The year 2024's report:\n\n\tif x >= 10_000: y(x**2)  # 3.14, don't WE'LL\r\n   indented\n"
     "Größe naïve; Привет, мир! 今天天气很好。 مرحبا हिन्दी 🙂🚀 ²½ --> ... !!!  end "
 )
-_ROLES = {"bos_token": "bos", "unk_token": "unknown", "pad_token": "padding"}
 
 
 def gguf_vocabulary(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
@@ -119,11 +118,10 @@ def _ends(tokenizer: Tokenizer, tokens: list[str]) -> dict[str, Any]:
     """Begin and end tokens, and whether they are set around a text."""
     numbers = {token: number for number, token in enumerate(tokens)}
     found: dict[str, Any] = {}
-    for role, key in _ROLES.items():
+    for role, key in ROLES.items():
         if tokenizer.special.get(role) in numbers:
             found[f"tokenizer.ggml.{key}_token_id"] = numbers[tokenizer.special[role]]
-    named = numbers.get(tokenizer.special.get("eos_token", ""))
-    eos = min(tokenizer.eos_ids, default=None) if named is None else named
+    eos = found.get("tokenizer.ggml.eos_token_id", min(tokenizer.eos_ids, default=None))
     if eos is not None:
         found["tokenizer.ggml.eos_token_id"] = eos
     # Further ends, but for those that every reader knows by name.

@@ -26,7 +26,8 @@ KNOWN_ENDS = (
     "<end_of_turn>",
     "</s>",
 )
-_ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+# The roles of special tokens, each with its name in GGUF's keys.
+ROLES = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 
 
 def load_tokenizer(path: Path | str | GGUFHeader) -> Tokenizer:
@@ -47,12 +48,11 @@ def _from_gguf(header: GGUFHeader) -> Tokenizer:
     where = str(header.path)
     backend = tokenizer_from_gguf(metadata, where)
     tokens = metadata["tokenizer.ggml.tokens"]
-    names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
     special = {}
-    for role, name in names.items():
+    for role, name in ROLES.items():
         number = metadata.get(f"tokenizer.ggml.{name}_token_id")
         if number is not None and number < len(tokens):
-            special[f"{role}_token"] = tokens[number]
+            special[role] = tokens[number]
     ends = [
         int(metadata[key])
         for key in ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
@@ -82,7 +82,7 @@ def _from_folder(folder: Path) -> Tokenizer:
     config = _object(folder / "tokenizer_config.json")
     special_map = _object(folder / "special_tokens_map.json")
     special = {}
-    for role in _ROLES:
+    for role in ROLES:
         token = config.get(role) or special_map.get(role)
         token = token.get("content") if isinstance(token, dict) else token
         if isinstance(token, str):

@@ -91,9 +91,9 @@ class Tokenizer:
         backend = self._backend if parse_special else self._plain
         return list(backend.encode(text, add_special_tokens=add_special).ids)
 
-    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+    def decode(self, token_ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of token ids; bytes that make no character give U+FFFD."""
-        return str(self._backend.decode(list(ids), skip_special_tokens=skip_special))
+        return str(self._backend.decode(list(token_ids), skip_special_tokens=skip_special))
 
     def count(self, text: str) -> int:
         """How many tokens a text has, special tokens in it read as plain text."""
@@ -141,10 +141,6 @@ class Tokenizer:
             self._template = ChatTemplate(self.chat_template, self.special, self.where)
         return self._template
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The conversation as the text the model was trained on."""
-        return self.template.render(messages, add_generation_prompt=add_generation_prompt)
-
     def encode_chat(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = True
     ) -> list[int]:
@@ -155,10 +151,6 @@ class Tokenizer:
         """Token ids of a whole conversation, and True for each that the assistant has to say:
         its contents and the token that ends its turn."""
         return self._encode_chat(messages, add_generation_prompt=False)
-
-    def count_chat(self, messages: Sequence[Message]) -> int:
-        """How many tokens a conversation costs as a prompt."""
-        return len(self.encode_chat(messages))
 
     def _encode_chat(
         self, messages: Sequence[Message], add_generation_prompt: bool

@@ -28,10 +28,10 @@ from torch import nn
 from llmwright.core import (
     ConfigurationError,
     Example,
-    InputError,
     content_hash,
     progress,
     write_jsonl,
+    writing,
 )
 from llmwright.modeling import Decoder, Model
 from llmwright.training.batching import TokenizedExample, TrainingData, batches, passes, tokenize
@@ -234,19 +234,13 @@ class _Run:
 
 def _prepare(folder: Path) -> None:
     """Make the folder, and see now, not after the first step, that it can be written."""
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
         for name in (_CHECKPOINT, *FILES, _CURVE):  # half-written by a run that was killed
             for left in folder.glob(f".{name}.*"):
                 left.unlink()
-    except OSError as error:
-        raise InputError(
-            f"cannot write here ({error.strerror or error})",
-            where=str(folder),
-            fix="choose a folder you may write to",
-        ) from error
 
 
 def _identity(model: Model, data: TrainingData, settings: LoraSettings) -> str:
