@@ -141,7 +141,7 @@ def test_a_mapping_filters_by_metadata_and_fields(index):
 
 def test_many_queries_equal_one_by_one(index):
     for mode in ("hybrid", "lexical", "dense"):
-        assert index.search_many(QUERIES, 5, mode) == [
+        assert index.search_many(QUERIES, 5, mode=mode) == [
             index.search(q, 5, mode=mode) for q in QUERIES
         ]
 
@@ -205,7 +205,7 @@ def test_mistakes_are_named(tmp_path, index):
         index.search("x", mode="fuzzy")
     with pytest.raises(ConfigurationError, match="top is 0"):
         index.search("x", 0)
-    with pytest.raises(ConfigurationError, match="chunk size 10 and overlap 9"):
+    with pytest.raises(ConfigurationError, match="the chunk overlap is 9"):
         build(tmp_path / "i", chunk_size=10, overlap=9)
     with pytest.raises(ConfigurationError, match="vectors come from hashing-32-0"):
         Index.open(index.path, HashingEmbedder(dimension=16))

@@ -60,16 +60,7 @@ def chunk_document(
     passage. A document without text, or of white space only, has no passages. Raises
     ``ConfigurationError`` where ``size`` is below 1 or ``overlap`` not between 0 and half of it.
     """
-    if size < 1:
-        raise ConfigurationError(
-            f"the chunk size is {size}", where="chunk size", fix="give 1 or more"
-        )
-    if not 0 <= overlap <= size // 2:
-        raise ConfigurationError(
-            f"the chunk overlap is {overlap}",
-            where="chunk overlap",
-            fix=f"give 0 to {size // 2}, half of the chunk size",
-        )
+    check_sizes(size, overlap)
     splitter = _Splitter(document.text, size, overlap, count)
     return [
         Chunk(
@@ -85,6 +76,20 @@ def chunk_document(
         for path, span in _parts(document, size, count)
         for start, end in splitter.split(span)
     ]
+
+
+def check_sizes(size: int, overlap: int) -> None:
+    """Raises ``ConfigurationError`` where they are out of range."""
+    if size < 1:
+        raise ConfigurationError(
+            f"the chunk size is {size}", where="chunk size", fix="give 1 or more"
+        )
+    if not 0 <= overlap <= size // 2:
+        raise ConfigurationError(
+            f"the chunk overlap is {overlap}",
+            where="chunk overlap",
+            fix=f"give 0 to {size // 2}, half of the chunk size",
+        )
 
 
 def _sections(document: Document) -> Iterator[tuple[tuple[str, ...], Span]]:

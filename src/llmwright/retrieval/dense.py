@@ -17,13 +17,12 @@ Cost: exact, 1.5 KB a row (384 dimensions) in memory and about 2 ms a query at 2
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 from lancedb.index import HnswSq
 from numpy.typing import NDArray
-
-from llmwright.core import Embedder
 
 ANN_FROM = 20_000
 _DECIMALS = 6  # products of one batch and another differ in the last bits; ties must not
@@ -34,13 +33,6 @@ def knows(embedder_languages: frozenset[str] | None, language: str) -> bool:
     return embedder_languages is None or language in embedder_languages
 
 
-def embed(embedder: Embedder, texts: list[str]) -> NDArray[np.float32]:
-    """Vectors [texts, dimension] of passages."""
-    if not texts:
-        return np.zeros((0, embedder.dimension), np.float32)
-    return np.asarray(embedder.embed(texts, kind="document"), dtype=np.float32)
-
-
 def cosines(
     queries: NDArray[np.float32], vectors: NDArray[np.float32]
 ) -> NDArray[np.float32]:  # [queries, rows]
@@ -49,9 +41,14 @@ def cosines(
 
 
 def build_ann_index(table: Any) -> None:
-    """Give a Lance table of unit vectors its approximate index, or bring it up to date."""
-    if table.list_indices():
-        table.optimize()
+    """Give a Lance table of unit vectors its approximate index, or bring it up to date.
+
+    Rows behind an index are searched one by one, so it waits until they are a tenth: an update
+    writes the table anew. No version is removed, for readers may hold it.
+    """
+    for index in table.list_indices():
+        if 10 * table.index_stats(index.name).num_unindexed_rows > table.count_rows():
+            table.optimize(cleanup_older_than=timedelta(days=36_500))
         return
     # Rows that do not vote hold zeros, for which only the dot product is defined.
     table.create_index("vector", config=HnswSq(distance_type="dot"))

@@ -24,7 +24,7 @@ from llmwright.core import (
     canonical_json,
     content_hash,
 )
-from llmwright.retrieval.chunking import DEFAULT_OVERLAP, DEFAULT_SIZE
+from llmwright.retrieval.chunking import DEFAULT_OVERLAP, DEFAULT_SIZE, check_sizes
 from llmwright.retrieval.dense import ANN_FROM
 from llmwright.retrieval.indexing import prepare
 from llmwright.retrieval.lexical import K1, B
@@ -43,8 +43,7 @@ from llmwright.retrieval.store import (
     State,
     Transaction,
     create_store,
-    read_columns,
-    read_state,
+    document_hashes,
     writer_lock,
 )
 
@@ -66,8 +65,8 @@ class Changes:
 class Index:
     """An open index. Use :meth:`create` or :meth:`open`.
 
-    An object sees the state it opened and its own changes; :meth:`refresh` takes up what others
-    wrote since. Searching from several threads is safe; changing is for one at a time.
+    An object sees the state it opened and its own changes; what others wrote since is seen by
+    opening again. Searching from several threads is safe; changing is for one at a time.
     """
 
     def __init__(self, path: Path, embedder: Embedder | None) -> None:
@@ -89,7 +88,8 @@ class Index:
 
         ``embedder`` is an embedder, or its source, which the index then remembers. Sizes are in
         approximate tokens (``chunk_document``). From ``ann_from`` rows on, dense search is
-        approximate. Raises ``InputError`` where files stand at ``path``.
+        approximate. Raises ``InputError`` where files stand at ``path``, ``ConfigurationError``
+        for sizes that ``chunk_document`` refuses.
         """
         path = Path(path)
         source = ""
@@ -99,12 +99,7 @@ class Index:
             # A path is kept whole: the index may be opened from another folder.
             source = str(Path(embedder).absolute()) if Path(embedder).exists() else embedder
             embedder = load_embedder(embedder)
-        if chunk_size < 1 or not 0 <= overlap <= chunk_size // 2:
-            raise ConfigurationError(
-                f"chunk size {chunk_size} and overlap {overlap} do not go together",
-                where=str(path),
-                fix="give a size of 1 or more and an overlap of at most half of it",
-            )
+        check_sizes(chunk_size, overlap)
         known = embedder.languages
         about = {
             "source": source,
@@ -129,13 +124,6 @@ class Index:
             index._check(embedder)
         return index
 
-    def refresh(self) -> bool:
-        """Take up what other processes have committed; whether there was anything."""
-        if read_state(self.path) == self._snapshot.state:
-            return False
-        self._take_up()
-        return True
-
     def upsert(self, documents: Iterable[Document]) -> Changes:
         """Add documents, replace those whose id is known and whose content differs.
 
@@ -147,7 +135,7 @@ class Index:
         given = by_id(documents)
         with writer_lock(self.path):
             transaction = Transaction(self.path)
-            stored = transaction.hashes()
+            stored = transaction.hashes
             changed: list[Document] = []
             for document in given.values():
                 old = stored.get(document.id)
@@ -161,9 +149,8 @@ class Index:
                     (changes.added if old is None else changes.updated).append(document.id)
                     changed.append(document)
             if changed or changes.removed:
-                state = transaction.state
                 embedder = self._embedder if changed else None
-                rows, chunks = prepare(changed, embedder, state)
+                rows, chunks = prepare(changed, embedder, transaction.state)
                 transaction.delete([*changes.updated, *changes.removed])
                 transaction.add(rows, chunks)
                 transaction.commit()
@@ -174,7 +161,7 @@ class Index:
         """Remove documents; how many there were. Unknown ids are passed over."""
         with writer_lock(self.path):
             transaction = Transaction(self.path)
-            known = sorted(set(ids) & transaction.hashes().keys())
+            known = sorted(set(ids) & transaction.hashes.keys())
             if known:
                 transaction.delete(known)
                 transaction.commit()
@@ -203,8 +190,8 @@ class Index:
         self,
         queries: Sequence[str],
         top: int = 10,
-        mode: SearchMode = "hybrid",
         *,
+        mode: SearchMode = "hybrid",
         filter: Filter | None = None,
     ) -> list[list[Hit]]:
         """:meth:`search` for many queries at once; they are embedded in one batch."""
@@ -338,8 +325,7 @@ class Index:
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
-        found = read_columns(self._snapshot.documents, ["id", "hash"])
-        return dict(zip(found["id"].to_pylist(), found["hash"].to_pylist(), strict=True))
+        return document_hashes(self._snapshot.documents)
 
     def _hits(self, found: Sequence[Ranked]) -> list[list[Hit]]:
         """Chunks are read at once for all queries, from memory where the index is small."""

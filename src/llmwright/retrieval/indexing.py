@@ -19,7 +19,7 @@ import pyarrow as pa
 from llmwright.core import Chunk, Document, Embedder
 from llmwright.data import detect_language, scripts
 from llmwright.retrieval.chunking import chunk_document
-from llmwright.retrieval.dense import embed, knows
+from llmwright.retrieval.dense import knows
 from llmwright.retrieval.lexical import passage_terms
 from llmwright.retrieval.records import document_row, to_json
 from llmwright.retrieval.store import State, chunk_schema
@@ -46,7 +46,7 @@ def prepare(
     vectors = np.zeros((len(chunks), dimension), np.float32)  # [chunks, dimension]
     if embedder is not None:
         voting = np.flatnonzero(votes)
-        vectors[voting] = embed(embedder, [read[i] for i in voting])
+        vectors[voting] = embedder.embed([read[i] for i in voting])
     terms = [passage_terms(text, c.language) for text, c in zip(read, chunks, strict=True)]
     lengths = np.cumsum([0, *map(len, terms)])
     flat = np.concatenate(terms) if terms else np.zeros(0, np.int64)

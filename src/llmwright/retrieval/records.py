@@ -46,7 +46,7 @@ def by_id(documents: Iterable[Document]) -> dict[str, Document]:
 
 
 def document_row(document: Document, language: str) -> dict[str, Any]:
-    """A row of the table ``documents``. Its language is stored beside the one given."""
+    """A row of the table ``documents``, with ``language`` in place of the one given."""
     return {
         "id": document.id,
         "hash": document_hash(document),

@@ -71,7 +71,7 @@ class Searcher:
             for weights, ranking in zip(terms, rankings, strict=True):
                 ranking["lexical"] = self._lexical(weights, mask, depth)
         vectors: dict[int, NDArray[np.float32]] = {}
-        if mode != "lexical" and (mask & self._votes).any():
+        if mode != "lexical" and (mask & self._snapshot.votes).any():
             asking = [i for i, query in enumerate(queries) if self._votes_on(query)]
             if asking:
                 embedded = embedder().embed([queries[i] for i in asking], kind="query")
@@ -81,12 +81,10 @@ class Searcher:
         if mode != "hybrid":
             return [_single(ranking, top) for ranking in rankings]
         first = [[row for row, _ in _fuse(ranking)[: feedback.PASSAGES]] for ranking in rankings]
-        voting = {row for i in vectors for row in first[i] if self._votes[row]}
+        voting = {row for i in vectors for row in first[i] if self._snapshot.votes[row]}
         passages = self._vectors_of(sorted(voting), exact)
         moved = {}
         for i, rows in enumerate(first):
-            if self._snapshot.bm25 is None:
-                continue
             weights = feedback.expand_terms(terms[i], self._snapshot.bm25, rows)
             rankings[i]["lexical feedback"] = self._lexical(weights, mask, depth)
             if i in vectors:
@@ -103,8 +101,6 @@ class Searcher:
         return knows(self._known, detect_language(query, among=self._languages))
 
     def _lexical(self, query: dict[int, float], mask: NDArray[np.bool_], depth: int) -> Scored:
-        if self._snapshot.bm25 is None or not query:
-            return []
         scores = self._snapshot.bm25.score(query)
         return [(int(r), float(scores[r])) for r in best_rows(scores, mask & (scores > 0), depth)]
 
@@ -116,12 +112,12 @@ class Searcher:
         exact: bool,
     ) -> dict[int, Scored]:
         if not exact:
-            chunks, row_of = self._snapshot.chunks, self._row_of
+            chunks, row_of = self._snapshot.chunks, self._snapshot.row_of
             return {
                 i: [(row_of[identity], score) for identity, score in ann_search(chunks, v, depth)]
                 for i, v in queries.items()
             }
-        mask, numbers, results = mask & self._votes, list(queries), {}
+        mask, numbers, results = mask & self._snapshot.votes, list(queries), {}
         for begin in range(0, len(numbers), _BLOCK):
             part = numbers[begin : begin + _BLOCK]
             block = cosines(np.stack([queries[i] for i in part]), self._vectors)  # [part, rows]
@@ -140,18 +136,10 @@ class Searcher:
         }
 
     @cached_property
-    def _votes(self) -> NDArray[np.bool_]:
-        return self._snapshot.votes
-
-    @cached_property
     def _vectors(self) -> NDArray[np.float32]:  # [rows, dimension]
         column = self._snapshot.table(["vector"])["vector"].combine_chunks()
         flat: NDArray[np.float32] = column.flatten().to_numpy()
         return flat.reshape(self._snapshot.state.chunks, -1)
-
-    @cached_property
-    def _row_of(self) -> dict[str, int]:
-        return {identity: row for row, identity in enumerate(self._snapshot.ids)}
 
 
 def _fuse(rankings: dict[str, Scored]) -> Scored:

@@ -17,6 +17,7 @@ Cost: a commit rewrites the BM25 matrix (all postings) and index.json, and appen
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +31,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from llmwright.core import InputError, atomic_folder, exclusive, read_json, write_json
+from llmwright.retrieval.dense import build_ann_index
 from llmwright.retrieval.lexical import BM25
 
 FORMAT = 1
@@ -129,10 +131,11 @@ class Snapshot:
         return table
 
     @cached_property
-    def ids(self) -> list[str]:
-        return cast(list[str], self._rows["id"].to_pylist())
+    def row_of(self) -> dict[str, int]:
+        """Rows by the ids of their chunks."""
+        return {identity: row for row, identity in enumerate(self._rows["id"].to_pylist())}
 
-    @property
+    @cached_property
     def votes(self) -> NDArray[np.bool_]:
         return cast("NDArray[np.bool_]", self._rows["votes"].to_numpy())
 
@@ -159,12 +162,19 @@ def read_columns(table: Any, columns: Sequence[str]) -> pa.Table:
     return table.search().select(list(columns)).to_arrow()
 
 
-def _open_consistently(path: Path) -> tuple[State, BM25 | None, pa.Table]:
+def document_hashes(table: Any) -> dict[str, str]:
+    """Content hash by document id, from the table ``documents``."""
+    found = read_columns(table, ["id", "hash"])
+    return dict(zip(found["id"].to_pylist(), found["hash"].to_pylist(), strict=True))
+
+
+def _open_consistently(path: Path) -> tuple[State, BM25, pa.Table]:
     """Read index.json and map the BM25 folder it names, again if a writer just replaced it."""
     while True:
         state = read_state(path)
         if not state.chunks:
-            return state, None, _rows_table([], [], [], [])
+            nothing = np.zeros(0, np.int64)
+            return state, BM25.build(nothing, nothing), _rows_table([], [], [])
         folder = path / "bm25" / state.bm25
         try:
             with pa.memory_map(str(folder / "rows.arrow")) as file:
@@ -180,13 +190,10 @@ def _open_consistently(path: Path) -> tuple[State, BM25 | None, pa.Table]:
             ) from error
 
 
-def _rows_table(
-    ids: Sequence[str], languages: Sequence[str], votes: Sequence[bool], offsets: Sequence[int]
-) -> pa.Table:
+def _rows_table(ids: Sequence[str], votes: Sequence[bool], offsets: Sequence[int]) -> pa.Table:
     return pa.table(
         {
             "id": pa.array(ids, pa.string()),
-            "language": pa.array(languages, pa.string()),
             "votes": pa.array(votes, pa.bool_()),
             "offset": pa.array(offsets, pa.int64()),
         }
@@ -231,12 +238,7 @@ class Transaction:
         db = lancedb.connect(path / "lance")
         self._documents = _at(db.open_table("documents"), self.state.documents_version)
         self._chunks = _at(db.open_table("chunks"), self.state.chunks_version)
-
-    def hashes(self) -> dict[str, str]:
-        """Content hash by document id."""
-        found = read_columns(self._documents, ["id", "hash"])
-        pairs = zip(found["id"].to_pylist(), found["hash"].to_pylist(), strict=True)
-        return dict(pairs)
+        self.hashes = document_hashes(self._documents)
 
     def delete(self, ids: Sequence[str]) -> None:
         for start in range(0, len(ids), _IDS_AT_A_TIME):
@@ -249,10 +251,8 @@ class Transaction:
         if chunks.num_rows:
             self._chunks.add(chunks)
 
-    def commit(self) -> State:
+    def commit(self) -> None:
         """Write the BM25 folder for what the tables now hold, then make it all current."""
-        from llmwright.retrieval.dense import build_ann_index
-
         votes = self._chunks.count_rows("votes")
         ann = votes >= self.state.ann_from
         if ann:
@@ -261,15 +261,13 @@ class Transaction:
         ids = found["id"].to_pylist()
         order = sorted(range(len(ids)), key=ids.__getitem__)
         found = found.take(pa.array(order, pa.int64()))
-        languages, name = found["language"].to_pylist(), ""
+        languages, name = Counter(found["language"].to_pylist()), ""
         if ids:
             name = f"{self._chunks.version:08d}"
             terms = found["terms"].combine_chunks()
             lengths = terms.value_lengths().to_numpy().astype(np.int64)
             bm25 = BM25.build(terms.flatten().to_numpy(), lengths, self.state.k1, self.state.b)
-            rows = _rows_table(
-                found["id"].to_pylist(), languages, found["votes"].to_pylist(), order
-            )
+            rows = _rows_table(found["id"].to_pylist(), found["votes"].to_pylist(), order)
             with atomic_folder(self.path / "bm25" / name) as temporary:
                 bm25.save(temporary)
                 with pa.ipc.new_file(temporary / "rows.arrow", rows.schema) as file:
@@ -282,7 +280,7 @@ class Transaction:
             bm25=name,
             documents=self._documents.count_rows(),
             chunks=len(ids),
-            languages={code: languages.count(code) for code in sorted(set(languages))},
+            languages=dict(sorted(languages.items())),
             ann=ann,
         )
         _write_state(self.path, self.state)
@@ -291,7 +289,6 @@ class Transaction:
         for folder in (self.path / "bm25").glob("*"):
             if folder.name not in (name, before):
                 shutil.rmtree(folder, ignore_errors=True)
-        return self.state
 
 
 def _at(table: Any, version: int) -> Any:

@@ -29,7 +29,7 @@ def search_documents(
     chunks = int(index.stats()["chunks"])
     depth, missing = 2 * top, list(range(len(queries)))
     while missing:
-        found = index.search_many([queries[i] for i in missing], depth, mode)
+        found = index.search_many([queries[i] for i in missing], depth, mode=mode)
         short = []
         for i, hits in zip(missing, found, strict=True):
             best: dict[str, float] = {}
