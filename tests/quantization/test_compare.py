@@ -36,7 +36,7 @@ def test_methods_are_measured_written_and_recommended(tmp_path, model):
         ("gptq", QuantizationSettings("gptq", Scheme(4, 32))),
     ]
     held_out = [tokens(80, 2), tokens(40, 3)]
-    target = Target(tmp_path / "models", format="compressed-tensors")
+    target = Target(tmp_path / "models", "compressed-tensors")
     found = compare_models(model, methods, CALIBRATION, held_out, within=0.001, target=target)
     for name, weight in model.decoder.state_dict().items():
         assert torch.equal(weight, before[name])

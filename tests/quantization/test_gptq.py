@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmwright.core import ConfigurationError
-from llmwright.quantization import Scheme, quantize_gptq, round_by_gptq, round_to_nearest
+from llmwright.quantization import Scheme, quantize_gptq, round_to_nearest
+from llmwright.quantization.gptq import round_by_gptq
 from llmwright.quantization.rtn import fit_grid, to_codes
 
 

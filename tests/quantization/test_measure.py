@@ -14,10 +14,9 @@ from llmwright.quantization import (
     decode_speed,
     measure_model,
     quantize,
-    recommend,
     reference,
-    stored_size,
 )
+from llmwright.quantization.measure import recommend, stored_size
 
 
 @pytest.fixture(scope="module")

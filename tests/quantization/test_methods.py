@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from llmwright.core import ConfigurationError
+from llmwright.core import ConfigurationError, InputError
 from llmwright.modeling import QuantizedEmbedding, quantized_weights
 from llmwright.quantization import CALIBRATED, QuantizationSettings, Scheme, quantize
 
@@ -14,6 +14,10 @@ def test_every_method_leaves_a_model_near_the_full_one(decoder, token_ids, metho
     settings = QuantizationSettings(method, Scheme(4, 16), head_bits=8)
     blocks = token_ids if method in CALIBRATED else None
     other = copy.deepcopy(decoder)
+    if method in CALIBRATED:
+        with pytest.raises(ConfigurationError, match="looks at data and was given none"):
+            quantize(decoder, settings)
+        assert not quantized_weights(decoder)
     quantize(decoder, settings, blocks)
     assert len(quantized_weights(decoder)) == 2 * 7 + 2
     assert isinstance(decoder.model.embed_tokens, QuantizedEmbedding)
@@ -21,13 +25,23 @@ def test_every_method_leaves_a_model_near_the_full_one(decoder, token_ids, metho
     torch.manual_seed(1)  # nothing may depend on it
     quantize(other, settings, blocks)
     assert torch.equal(other(token_ids), decoder(token_ids))
-    if method in CALIBRATED:
-        with pytest.raises(ConfigurationError, match="looks at data and was given none"):
-            quantize(copy.deepcopy(decoder), settings)
 
 
 def test_the_vocabulary_keeps_its_bits_unless_told(decoder):
     quantize(decoder, QuantizationSettings("rtn", Scheme(4, 16)))
     assert "lm_head" not in quantized_weights(decoder)
-    with pytest.raises(ConfigurationError, match="4, 8 or 16"):
-        QuantizationSettings(head_bits=3)
+    with pytest.raises(InputError, match="quantized already"):
+        quantize(decoder, QuantizationSettings("rtn"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"method": "int8"}, r"method: 'int8' is not handled.*use rtn, gptq, awq, nf4, smoothq"),
+        ({"act_order": "yes"}, r"act_order: 'yes' is not handled.*use none, static, moved"),
+        ({"head_bits": 3}, r"head_bits: 3 is not handled.*use 4, 8, 16"),
+    ],
+)
+def test_settings_that_are_not_handled(wrong, says):
+    with pytest.raises(ConfigurationError, match=says):
+        QuantizationSettings(**wrong)

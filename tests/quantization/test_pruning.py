@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch.nn.utils import prune as reference
 
 from llmwright.core import ConfigurationError
-from llmwright.quantization import magnitude_mask, prune, two_of_four_mask
+from llmwright.quantization import prune
+from llmwright.quantization.pruning import magnitude_mask, two_of_four_mask
 
 
 @given(st.floats(0, 0.99), st.integers(0, 1000))

@@ -49,11 +49,11 @@ def test_a_block_is_what_is_added_to_the_residual_stream(decoder, token_ids):
     layer = decoder.model.layers[0]
     x = decoder.model.embed_tokens(token_ids)
     for group in walk(decoder, token_ids, "test"):
-        if group.layer == 0 and "gate_proj" in group.names[0]:
+        if group.names[0] == "model.layers.0.mlp.gate_proj":
             after = group.block(group.inputs)
             inner = F.silu(layer.mlp.gate_proj(group.inputs)) * layer.mlp.up_proj(group.inputs)
             torch.testing.assert_close(after, layer.mlp.down_proj(inner))
-        if group.layer == 0 and "q_proj" in group.names[0]:
+        if group.names[0] == "model.layers.0.self_attn.q_proj":
             torch.testing.assert_close(group.inputs, layer.input_layernorm(x))
 
 

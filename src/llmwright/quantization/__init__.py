@@ -16,20 +16,18 @@ if TYPE_CHECKING:
     )
     from llmwright.quantization.compare import Comparison, Target, compare_models
     from llmwright.quantization.figures import draw_comparison
-    from llmwright.quantization.gptq import ActOrder, quantize_gptq, round_by_gptq
-    from llmwright.quantization.kv import Int8KV, dequantize_kv, quantize_kv
+    from llmwright.quantization.gptq import ActOrder, quantize_gptq
+    from llmwright.quantization.kv import Int8KV
     from llmwright.quantization.measure import (
         Measurement,
         Reference,
         decode_speed,
         measure_model,
-        recommend,
         reference,
-        stored_size,
     )
     from llmwright.quantization.methods import CALIBRATED, Method, QuantizationSettings, quantize
-    from llmwright.quantization.nf4 import nf4_levels, round_to_nf4
-    from llmwright.quantization.pruning import magnitude_mask, prune, two_of_four_mask
+    from llmwright.quantization.nf4 import round_to_nf4
+    from llmwright.quantization.pruning import prune
     from llmwright.quantization.rtn import Scheme, round_to_nearest
     from llmwright.quantization.smoothquant import quantize_smoothquant
 
@@ -46,27 +44,19 @@ _HOMES = {
     "Target": "compare",
     "compare_models": "compare",
     "decode_speed": "measure",
-    "dequantize_kv": "kv",
     "draw_blocks": "calibration",
     "draw_comparison": "figures",
     "held_out_pieces": "calibration",
-    "magnitude_mask": "pruning",
     "measure_model": "measure",
-    "nf4_levels": "nf4",
     "prune": "pruning",
     "quantize": "methods",
     "quantize_awq": "awq",
     "quantize_gptq": "gptq",
-    "quantize_kv": "kv",
     "quantize_smoothquant": "smoothquant",
     "read_token_lists": "calibration",
-    "recommend": "measure",
     "reference": "measure",
-    "round_by_gptq": "gptq",
     "round_to_nearest": "rtn",
     "round_to_nf4": "nf4",
-    "stored_size": "measure",
-    "two_of_four_mask": "pruning",
 }
 
 __all__ = [
@@ -82,27 +72,19 @@ __all__ = [
     "Target",
     "compare_models",
     "decode_speed",
-    "dequantize_kv",
     "draw_blocks",
     "draw_comparison",
     "held_out_pieces",
-    "magnitude_mask",
     "measure_model",
-    "nf4_levels",
     "prune",
     "quantize",
     "quantize_awq",
     "quantize_gptq",
-    "quantize_kv",
     "quantize_smoothquant",
     "read_token_lists",
-    "recommend",
     "reference",
-    "round_by_gptq",
     "round_to_nearest",
     "round_to_nf4",
-    "stored_size",
-    "two_of_four_mask",
 ]
 
 if not TYPE_CHECKING:

@@ -30,6 +30,7 @@ from llmwright.quantization.walk import Group, fold, walk
 
 _RATIOS = tuple(step / 20 for step in range(20))
 _CLIPS = tuple(1 - step / 20 for step in range(10))
+_SEARCHED = 2  # sequences that outputs are compared on
 _NO_CLIP = ("q_proj", "k_proj")
 
 
@@ -39,20 +40,19 @@ def quantize_awq(
     token_ids: Tensor,
     scheme: Scheme,
     *,
-    search_sequences: int = 2,
     clip: bool = True,
 ) -> None:
     """Quantize all linear layers but lm_head, in place, on ``token_ids`` [sequences, time].
 
-    Outputs are compared on the first ``search_sequences``; means and clips use all of them. Norms
-    (and up_proj, v_proj) change too: the folded model, before rounding, computes what it did.
+    Outputs are compared on the first two of them; means and clips use all. Norms (and up_proj,
+    v_proj) change too: the folded model, before rounding, computes what it did.
     """
     weights: dict[str, QuantizedWeight] = {}
     waiting: dict[str, nn.Linear] = {}
     for group in walk(decoder, token_ids, "AWQ"):
         inputs = group.inputs
         if group.before is not None:
-            factors = channel_factors(group, scheme, search_sequences)
+            factors = channel_factors(group, scheme)
             fold(group, factors)
             inputs = inputs / factors
         for name, linear in zip(group.names, group.linears, strict=True):
@@ -67,10 +67,10 @@ def quantize_awq(
     replace_linears(decoder, weights)
 
 
-def channel_factors(group: Group, scheme: Scheme, search_sequences: int) -> Tensor:
+def channel_factors(group: Group, scheme: Scheme) -> Tensor:
     """The factor s [in] of each input channel that harms the block's output least."""
     mean = group.inputs.abs().flatten(0, 1).float().mean(0)  # [in]
-    inputs = group.inputs[:search_sequences]
+    inputs = group.inputs[:_SEARCHED]
     wanted = group.block(inputs)
     kept = [linear.weight.clone() for linear in group.linears]
     best, least = torch.ones_like(mean), float("inf")

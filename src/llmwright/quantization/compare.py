@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from torch import Tensor
 
@@ -41,12 +41,11 @@ Speed = Callable[[Decoder, Sequence[int]], float]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where quantized models are written: each to ``folder / name``, as a folder of ``format`` or
-    as one GGUF file of type ``gguf``."""
+    """Where quantized models are written, each under its name: as a folder in a packed format, or
+    as one GGUF file."""
 
     folder: Path
-    format: PackedFormat | None = None
-    gguf: GGUFType | None = None
+    format: PackedFormat | GGUFType
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +132,8 @@ def _runs(tokens: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def _write(model: Model, name: str, target: Target) -> None:
-    if target.gguf is not None:
+    if target.format in get_args(GGUFType):
         target.folder.mkdir(parents=True, exist_ok=True)
-        save_gguf(model, target.folder / f"{name}.gguf", target.gguf)
-    elif target.format is not None:
-        save_quantized(model, target.folder / name, target.format)
+        save_gguf(model, target.folder / f"{name}.gguf", cast("GGUFType", target.format))
+    else:
+        save_quantized(model, target.folder / name, cast("PackedFormat", target.format))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -33,10 +33,16 @@ class QuantizationSettings:
     head_bits: int = 16
 
     def __post_init__(self) -> None:
-        if self.head_bits not in (4, 8, 16):
-            raise ConfigurationError(
-                f"{self.head_bits} bits are not handled", where="head_bits", fix="use 4, 8 or 16"
-            )
+        for name, known in (
+            ("method", get_args(Method)),
+            ("act_order", get_args(ActOrder)),
+            ("head_bits", (4, 8, 16)),
+        ):
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigurationError(
+                    f"{value!r} is not handled", where=name, fix=f"use {', '.join(map(str, known))}"
+                )
 
 
 @torch.no_grad()
@@ -46,27 +52,26 @@ def quantize(
     """Quantize the linear layers of ``decoder``, in place. ``token_ids`` [sequences, time] is
     calibration text, for the methods that look at data.
 
-    Raises ``ConfigurationError`` where such a method is given none.
+    Raises ``ConfigurationError`` where such a method is given none, and ``InputError`` where the
+    layers are quantized already.
     """
     method, scheme = settings.method, settings.scheme
-    if method in CALIBRATED and token_ids is None:
+    layers = linear_layers(decoder)
+    if method == "rtn":
+        replace_linears(decoder, {n: round_to_nearest(m.weight, scheme) for n, m in layers.items()})
+    elif method == "nf4":
+        replace_linears(decoder, {n: round_to_nf4(m.weight) for n, m in layers.items()})
+    elif token_ids is None:
         raise ConfigurationError(
             f"{method} looks at data and was given none",
             where="calibration",
             fix="give calibration text, or use rtn or nf4",
         )
-    if method == "rtn":
-        layers = linear_layers(decoder).items()
-        replace_linears(decoder, {n: round_to_nearest(m.weight, scheme) for n, m in layers})
-    elif method == "nf4":
-        replace_linears(
-            decoder, {n: round_to_nf4(m.weight) for n, m in linear_layers(decoder).items()}
-        )
-    elif token_ids is not None and method == "gptq":
+    elif method == "gptq":
         quantize_gptq(decoder, token_ids, scheme, act_order=settings.act_order)
-    elif token_ids is not None and method == "awq":
+    elif method == "awq":
         quantize_awq(decoder, token_ids, scheme)
-    elif token_ids is not None:
+    else:
         quantize_smoothquant(decoder, token_ids)
     if settings.head_bits < 16:
         _quantize_head(decoder, settings)

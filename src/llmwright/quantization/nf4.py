@@ -5,10 +5,10 @@ distribution waste less than evenly spaced ones. The levels are quantiles betwee
 d = (1 - 1/30 + 1 - 1/32) / 2 = 0.9677, seven below zero, zero itself and eight above, over the
 largest::
 
-    level_i = Phi^-1(p_i) / Phi^-1(d),    w' = level[q] * max|w| of its block of 64
+    level_i = Phi^-1(p_i) / Phi^-1(d),    w' = level[q] * max|w| of its group of 64
 
-Double quantization keeps the blocks' scales in 8 bits: their mean over the matrix is taken away
-and what remains is stored as 8-bit floats (e4m3) with one 32-bit scale for 256 blocks. That is
+Double quantization keeps the groups' scales in 8 bits: their mean over the matrix is taken away
+and what remains is stored as 8-bit floats (e4m3) with one 32-bit scale for 256 groups. That is
 4 + 8/64 + 32/(64 * 256) = 4.127 bits a weight, in place of 4.5 with 32-bit scales.
 
 Dettmers, Pagnoni, Holtzman, Zettlemoyer, 2023 (QLoRA), arXiv 2305.14314. No data is needed. It is
@@ -23,9 +23,8 @@ from torch import Tensor
 from llmwright.modeling import QuantizedWeight
 from llmwright.quantization.rtn import in_groups
 
-BLOCK = 64  # weights of a scale
-SCALE_BLOCK = 256  # scales of a second scale
-GROUP_BITS = 8 + 32 / SCALE_BLOCK
+_GROUP = 64  # weights of a scale
+_SCALES = 256  # scales of a second scale
 _E4M3_LARGEST = 448.0
 
 
@@ -43,27 +42,30 @@ def nf4_levels() -> Tensor:
     return (levels / levels.max()).float()
 
 
-def round_to_nf4(w: Tensor, *, double: bool = True) -> QuantizedWeight:
-    """``w`` [out, in] as NF4, its scales in 8 bits too where ``double``."""
+def round_to_nf4(w: Tensor) -> QuantizedWeight:
+    """``w`` [out, in] as NF4, its scales in 8 bits too."""
     levels = nf4_levels().to(w.device)
-    groups = in_groups(w.detach().float(), BLOCK)  # [out, blocks, 64]
-    scales = groups.abs().amax(-1)  # [out, blocks]
-    if double:
-        scales = double_quantized(scales)
+    groups = in_groups(w.detach().float(), _GROUP)  # [out, groups, 64]
+    scales = double_quantized(groups.abs().amax(-1))  # [out, groups]
     scales = torch.where(scales > 0, scales, 1.0)
     middles = (levels[1:] + levels[:-1]) / 2
     codes = torch.bucketize(groups / scales.unsqueeze(-1), middles)
     codes = codes.view(w.shape[0], -1)[:, : w.shape[1]].to(torch.uint8).contiguous()
     return QuantizedWeight(
-        codes, scales, torch.zeros_like(scales), 4, BLOCK, codebook=levels,
-        group_bits=GROUP_BITS if double else 32.0,
-    )  # fmt: skip
+        codes,
+        scales,
+        torch.zeros_like(scales),
+        4,
+        _GROUP,
+        codebook=levels,
+        group_bits=8 + 32 / _SCALES,
+    )
 
 
 def double_quantized(scales: Tensor) -> Tensor:
-    """Scales [out, blocks] as 8-bit floats about their mean, with a scale for each 256."""
+    """Scales [out, groups] as 8-bit floats about their mean, with a scale for each 256."""
     mean = scales.mean()
-    flat = in_groups((scales - mean).reshape(1, -1), SCALE_BLOCK)[0]  # [second blocks, 256]
+    flat = in_groups((scales - mean).reshape(1, -1), _SCALES)[0]  # [second scales, 256]
     second = flat.abs().amax(-1, keepdim=True).clamp_min(1e-30) / _E4M3_LARGEST
     stored = (flat / second).to(torch.float8_e4m3fn)
     back = stored.float() * second

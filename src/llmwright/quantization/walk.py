@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmwright.core import InputError, progress
-from llmwright.modeling import Decoder, DecoderLayer, RMSNorm, causal_attention
+from llmwright.modeling import Decoder, DecoderLayer, QuantizedLinear, RMSNorm, causal_attention
 
 _ROWS = 4  # sequences computed at once
 
@@ -41,7 +41,6 @@ class Group:
     the layer's last group, after which the layer's output is computed.
     """
 
-    layer: int
     names: tuple[str, ...]
     linears: tuple[nn.Linear, ...]
     inputs: Tensor  # [sequences, time, in]
@@ -91,7 +90,7 @@ def _layer(
         parent = layer.get_submodule(own)
         linears = tuple(_linear(parent.get_submodule(name)) for name in names.split())
         full = tuple(f"model.layers.{number}.{own}.{name}" for name in names.split())
-        return Group(number, full, linears, inputs, before, block, names == "down_proj")
+        return Group(full, linears, inputs, before, block, names == "down_proj")
 
     yield group("self_attn", "q_proj k_proj v_proj", first(x), first, attend)
     with _seen_by(attn.o_proj) as parts:
@@ -146,6 +145,7 @@ def fold(group: Group, factors: Tensor) -> None:
 
 
 def linear_layers(decoder: Decoder) -> dict[str, nn.Linear]:
-    """The linear layers by name, lm_head left out."""
-    layers = decoder.named_modules()
-    return {n: m for n, m in layers if isinstance(m, nn.Linear) and n != "lm_head"}
+    """The linear layers by name, lm_head left out. Raises ``InputError`` where one is quantized."""
+    kinds = (nn.Linear, QuantizedLinear)
+    layers = ((n, m) for n, m in decoder.named_modules() if isinstance(m, kinds))
+    return {name: _linear(module) for name, module in layers if name != "lm_head"}
