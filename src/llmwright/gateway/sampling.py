@@ -7,7 +7,8 @@ stop_token_ids, ignore_eos, guided_json, guided_regex, guided_grammar, structure
 transformers: typical_p, num_beams, early_stopping, num_beam_groups, diversity_penalty,
 penalty_alpha. Ours: regex and grammar, short for vLLM's.
 
-What one field may hold is checked here, what they mean together by `SamplingParams`.
+The types of fields are checked here, and what only this format bounds; the ranges, and what fields
+mean together, by `SamplingParams`.
 """
 
 from __future__ import annotations
@@ -22,51 +23,48 @@ from llmwright.gateway.errors import ApiError
 
 STRICT = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
 
-# Fields with the names and values of SamplingParams.
+# The fields that SamplingParams has under the same name.
 _SAME = (
     "best_of", "diversity_penalty", "early_stopping", "frequency_penalty", "ignore_eos",
-    "length_penalty", "min_p", "min_tokens", "n", "num_beam_groups", "num_beams",
-    "penalty_alpha", "presence_penalty", "repetition_penalty", "typical_p",
+    "length_penalty", "logit_bias", "min_p", "min_tokens", "n", "num_beam_groups", "num_beams",
+    "penalty_alpha", "presence_penalty", "repetition_penalty", "seed", "stop", "stop_token_ids",
+    "temperature", "top_k", "top_p", "typical_p",
 )  # fmt: skip
 
 
 class SamplingRequest(BaseModel):
-    """The part of a request that says how to choose tokens."""
+    """The part of a request that says how to choose tokens. What is left out or null is as
+    `SamplingParams` has it."""
 
     model_config = STRICT
 
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=0)
-    min_p: float | None = Field(None, ge=0, le=1)
-    typical_p: float | None = Field(None, gt=0, le=1)
-    repetition_penalty: float | None = Field(None, gt=0, le=100)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    logit_bias: (
-        dict[
-            Annotated[str, Field(pattern="^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]
-        ]
-        | None
-    ) = None
-    n: int | None = Field(None, ge=1, le=128)
-    best_of: int | None = Field(None, ge=1, le=128)
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], float] | None = None
+    n: int | None = None
+    best_of: int | None = None
     use_beam_search: bool | None = None
-    num_beams: int | None = Field(None, ge=1, le=128)
+    num_beams: int | None = None
     length_penalty: float | None = None
     early_stopping: bool | Literal["never"] | None = None
-    num_beam_groups: int | None = Field(None, ge=1)
-    diversity_penalty: float | None = Field(None, ge=0)
-    penalty_alpha: float | None = Field(None, ge=0, le=1)
+    num_beam_groups: int | None = None
+    diversity_penalty: float | None = None
+    penalty_alpha: float | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    min_tokens: int | None = Field(None, ge=0)
-    stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = None
+    min_tokens: int | None = None
+    stop_token_ids: list[int] | None = None
     ignore_eos: bool | None = None
     seed: int | None = None
-    stop: list[Annotated[str, Field(min_length=1)]] | None = Field(None, max_length=16)
+    stop: list[str] | None = Field(None, max_length=16)
     response_format: dict[str, Any] | None = None
     structured_outputs: dict[str, Any] | None = None
     guided_json: dict[str, Any] | str | None = None
@@ -80,53 +78,33 @@ class SamplingRequest(BaseModel):
     def _listed(cls, stop: Any) -> Any:
         return [stop] if isinstance(stop, str) else stop
 
-    def sampling(self) -> SamplingParams | None:
-        """The parameters asked for; None where none is, which leaves all to the model.
-
-        Raises `ApiError` for fields that contradict each other.
-        """
+    def sampling(self) -> SamplingParams:
+        """The parameters asked for. Raises `ApiError` for a value out of its range, and for fields
+        that contradict each other."""
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:
             raise _refused(
                 "'max_tokens' and 'max_completion_tokens' contradict each other; give one.",
                 "max_tokens",
             )
-        given: dict[str, Any] = {
-            "max_tokens": next(iter(limits), None),
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "top_k": self.top_k,
-            "seed": self.seed,
-            "stop": None if self.stop is None else tuple(self.stop),
-        }
-        given = {name: value for name, value in given.items() if value is not None}
-        given |= self._added()
-        if not given:
-            return None
+        given = {name: getattr(self, name) for name in _SAME}
+        given["max_tokens"] = next(iter(limits), None)
+        given["logprobs"] = self._alternatives()
+        given |= self._structure()
+        if self.logit_bias is not None:
+            given["logit_bias"] = {int(token): bias for token, bias in self.logit_bias.items()}
+        for name in ("stop", "stop_token_ids"):
+            given[name] = tuple(given[name] or ())
+        if self.use_beam_search and self.num_beams is None:  # vLLM has as many beams as answers
+            if self.n is None or self.n == 1:
+                raise _refused("'use_beam_search' needs 'num_beams' above 1.", "use_beam_search")
+            given["num_beams"] = self.n
         try:
-            return SamplingParams(**given)
+            return SamplingParams(**{k: value for k, value in given.items() if value is not None})
         except ConfigurationError as error:
             named = error.what.split()[0]
             param = named if named in type(self).model_fields else None
             raise _refused(f"{error.what}; {error.fix}.", param) from error
-
-    def _added(self) -> dict[str, Any]:
-        """The fields that do something: a value that switches nothing on asks for nothing."""
-        off = SamplingParams()
-        added = {name: getattr(self, name) for name in _SAME}
-        added["logit_bias"] = {int(k): v for k, v in (self.logit_bias or {}).items()} or None
-        added["stop_token_ids"] = tuple(self.stop_token_ids or ())
-        added["logprobs"] = self._alternatives()
-        added |= self._structure()
-        if self.use_beam_search and self.num_beams is None:  # vLLM has as many beams as answers
-            added["num_beams"] = self.n
-            if self.n is None or self.n == 1:
-                raise _refused("'use_beam_search' needs 'num_beams' above 1.", "use_beam_search")
-        return {
-            name: value
-            for name, value in added.items()
-            if value is not None and value != getattr(off, name)
-        }
 
     def _alternatives(self) -> int | None:
         if not self.logprobs:

@@ -9,22 +9,21 @@ task groups that must be left by the task that entered them.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llmwright.core import (
-    Completion,
-    Delta,
-    FinishReason,
-    TokenLogprob,
-    UpstreamError,
-    closing,
-)
+from llmwright.core import Completion, Delta, FinishReason, TokenLogprob, UpstreamError, closing
 from llmwright.gateway.errors import error_of
 from llmwright.gateway.hangup import ClientGoneError, Shutdown, while_connected
-from llmwright.gateway.wire import DONE, event, logprobs_body, source_bodies, usage_body
+from llmwright.gateway.wire import (
+    DONE,
+    compact_json,
+    event,
+    logprobs_body,
+    source_bodies,
+    usage_body,
+)
 
 
 class EventStream(Response):
@@ -49,12 +48,15 @@ class EventStream(Response):
         self.status_code = 200
         self.background = None
         self._deltas = deltas
-        self._frame: dict[str, Any] = {
+        self._model = model
+        # Written once: it is the longer part of every chunk.
+        frame = {
             "id": answer_id,
             "object": "chat.completion.chunk",
             "created": created,
             "model": model,
         }
+        self._frame = compact_json(frame).removesuffix("}")
         self._include_usage = include_usage
         self._request_id = request_id
         self._shutdown = shutdown
@@ -70,7 +72,7 @@ class EventStream(Response):
             if not self._started:
                 raise  # a status can still tell it
             _, body, _ = error_of(error, self._request_id)
-            await send({"type": "http.response.body", "body": event(body), "more_body": True})
+            await send({"type": "http.response.body", "body": event(compact_json(body)), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_all(self, send: Send) -> None:
@@ -78,15 +80,14 @@ class EventStream(Response):
             async for chunk in events:
                 if not self._started:
                     self._started = True
-                    await send(self._start())
+                    await send(
+                        {
+                            "type": "http.response.start",
+                            "status": self.status_code,
+                            "headers": self.raw_headers,
+                        }
+                    )
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-    def _start(self) -> dict[str, Any]:
-        return {
-            "type": "http.response.start",
-            "status": self.status_code,
-            "headers": self.raw_headers,
-        }
 
     async def _events(self) -> AsyncIterator[bytes]:
         role: dict[str, str] = {"role": "assistant"}
@@ -100,7 +101,7 @@ class EventStream(Response):
                     yield self._chunk({**role, "content": delta.text}, tokens=delta.top_logprobs)
                     role = {}
         if completion is None:
-            raise UpstreamError("the answer broke off", where=self._frame["model"])
+            raise UpstreamError("the answer broke off", where=self._model)
         untold = completion.top_logprobs[told:]
         if role or untold:  # an empty answer is an answer too
             yield self._chunk({**role, "content": ""}, tokens=untold)
@@ -111,7 +112,8 @@ class EventStream(Response):
             yield self._chunk({}, index=index, finish_reason=other.finish_reason)
         yield self._chunk({}, finish_reason=completion.finish_reason, ended=completion)
         if self._include_usage:
-            yield event({**self._frame, "choices": [], "usage": usage_body(completion.usage)})
+            usage = compact_json(usage_body(completion.usage))
+            yield event(f'{self._frame},"choices":[],"usage":{usage}}}')
         yield DONE
 
     def _chunk(
@@ -129,9 +131,6 @@ class EventStream(Response):
             "logprobs": logprobs_body(tokens),
             "finish_reason": finish_reason,
         }
-        body: dict[str, Any] = {**self._frame, "choices": [choice]}
-        if self._include_usage:
-            body["usage"] = None
-        if ended is not None:
-            body["sources"] = source_bodies(ended)
-        return event(body)
+        usage = ',"usage":null' if self._include_usage else ""
+        sources = "" if ended is None else f',"sources":{compact_json(source_bodies(ended))}'
+        return event(f'{self._frame},"choices":[{compact_json(choice)}]{usage}{sources}}}')

@@ -160,6 +160,8 @@ def usage_body(usage: Usage) -> dict[str, int]:
 
 def source_bodies(completion: Completion) -> list[dict[str, Any]]:
     """The passages by number, each with its place in its document."""
+    if not completion.sources:
+        return []
     cited = cited_numbers(completion.text, len(completion.sources))
     return [
         {
@@ -211,14 +213,18 @@ def logprobs_body(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
 
 
 def _token_body(token: TokenLogprob) -> dict[str, Any]:
-    # Minus infinity is no JSON; OpenAI writes -9999 for what cannot be.
-    logprob = max(token.logprob, -9999.0)
+    # Minus infinity is no JSON; OpenAI writes -9999 for what cannot be, as we for what is not told.
+    logprob = token.logprob if token.logprob > -9999.0 else -9999.0
     return {"token": token.text, "logprob": logprob, "bytes": list(token.raw)}
 
 
-def event(body: dict[str, Any]) -> bytes:
-    """One server-sent event. ASCII only: some clients end a line at U+2028 or U+0085."""
-    return b"data: " + json.dumps(body, separators=(",", ":")).encode("ascii") + b"\n\n"
+# ASCII only: some clients of a stream end a line at U+2028 or U+0085.
+compact_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def event(data: str) -> bytes:
+    """One server-sent event of a line of ASCII."""
+    return f"data: {data}\n\n".encode("ascii")
 
 
 DONE = b"data: [DONE]\n\n"
