@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmwright.core import ModelSourceError
-from llmwright.embeddings import load_bert
+from llmwright.embeddings.bert import load_bert
 
 
 def copy(folder: Path, to: Path) -> Path:
@@ -68,22 +67,4 @@ def test_broken_weights_are_named(tiny_bert: Path, tmp_path: Path) -> None:
 
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ModelSourceError, match="cannot be read"):
-        load_bert(folder)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("model_type", "roberta"),
-        ("hidden_act", "relu"),
-        ("position_embedding_type", "relative_key"),
-    ],
-)
-def test_other_architectures_are_refused(
-    tiny_bert: Path, tmp_path: Path, field: str, value: str
-) -> None:
-    folder = copy(tiny_bert, tmp_path)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, field: value}))
-    with pytest.raises(ModelSourceError, match=rf"{field} is '{value}'"):
         load_bert(folder)

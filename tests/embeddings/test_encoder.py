@@ -154,3 +154,41 @@ def test_a_broken_tokenizer_is_named(tiny_bert: Path, tmp_path: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps({**whole, "post_processor": None}))
     with pytest.raises(ModelSourceError, match=r"tokenizer\.json adds no \[CLS\]"):
         load_embedder(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "fit"),
+    [
+        ("config.json", {}, True),
+        ("config.json", {"model_type": "roberta"}, False),
+        ("config.json", {"hidden_act": "relu"}, False),
+        ("config.json", {"position_embedding_type": "relative_key"}, False),
+        ("config.json", {"is_decoder": True}, False),
+        ("modules.json", [{"type": "a.Transformer"}, {"type": "a.Pooling"}], True),
+        ("modules.json", [{"type": "a.Transformer"}, {"type": "a.Dense"}], False),
+        ("1_Pooling/config.json", {"pooling_mode": "cls"}, True),
+        ("1_Pooling/config.json", {"pooling_mode": "max"}, False),
+        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, False),
+        (
+            "1_Pooling/config.json",
+            {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
+            False,
+        ),
+    ],
+)
+def test_what_our_encoder_computes(
+    tiny_bert: Path, tmp_path: Path, file: str, change: object, fit: bool
+) -> None:
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "model"))
+    path = folder / file
+    path.parent.mkdir(exist_ok=True)
+    if isinstance(change, dict) and path.is_file():
+        change = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps(change))
+    assert encoder.fits(folder) is fit
+
+
+def test_without_a_tokenizer_our_encoder_does_not_fit(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "model"))
+    (folder / "tokenizer.json").unlink()
+    assert not encoder.fits(folder)

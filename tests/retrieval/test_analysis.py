@@ -7,7 +7,8 @@ import Stemmer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmwright.retrieval import analyze, analyze_query
+from llmwright.retrieval import analyze
+from llmwright.retrieval.analysis import analyze_query
 
 
 def test_english_is_stemmed_by_snowball():

@@ -11,31 +11,22 @@ from typing import TYPE_CHECKING
 from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
-    from llmwright.embeddings.bert import BertConfig, BertEncoder, load_bert
     from llmwright.embeddings.encoder import BertEmbedder
-    from llmwright.embeddings.load import FingerprintedEmbedder, load_embedder
+    from llmwright.embeddings.load import load_embedder
     from llmwright.embeddings.remote import RemoteEmbedder
     from llmwright.embeddings.sentence import SentenceTransformerEmbedder
 
 _HOMES = {
-    "BertConfig": "bert",
     "BertEmbedder": "encoder",
-    "BertEncoder": "bert",
-    "FingerprintedEmbedder": "load",
     "RemoteEmbedder": "remote",
     "SentenceTransformerEmbedder": "sentence",
-    "load_bert": "bert",
     "load_embedder": "load",
 }
 
 __all__ = [
-    "BertConfig",
     "BertEmbedder",
-    "BertEncoder",
-    "FingerprintedEmbedder",
     "RemoteEmbedder",
     "SentenceTransformerEmbedder",
-    "load_bert",
     "load_embedder",
 ]
 

@@ -54,18 +54,7 @@ class BertConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str) -> Self:
-        """Raises ``ModelSourceError`` for what this encoder does not compute."""
-        for name, expected in (
-            ("model_type", "bert"),
-            ("hidden_act", "gelu"),
-            ("position_embedding_type", "absolute"),
-        ):
-            if values.get(name, expected) != expected:
-                raise ModelSourceError(
-                    f"{name} is {values[name]!r}",
-                    where=where,
-                    fix=f"this encoder computes {expected!r} only",
-                )
+        """Of a model that ``encoder.fits``. Raises ``ModelSourceError`` for a missing field."""
         try:
             return cls(**{name: values[name] for name in cls.__slots__ if name in values})
         except TypeError as error:

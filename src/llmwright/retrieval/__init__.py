@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
-    from llmwright.retrieval.analysis import analyze, analyze_query
+    from llmwright.retrieval.analysis import analyze
     from llmwright.retrieval.chunking import (
         DEFAULT_OVERLAP,
         DEFAULT_SIZE,
@@ -29,7 +29,6 @@ _HOMES = {
     "DEFAULT_SIZE": "chunking",
     "Index": "index",
     "analyze": "analysis",
-    "analyze_query": "analysis",
     "approximate_tokens": "chunking",
     "chunk_document": "chunking",
     "reciprocal_rank_fusion": "fusion",
@@ -44,7 +43,6 @@ __all__ = [
     "Changes",
     "Index",
     "analyze",
-    "analyze_query",
     "approximate_tokens",
     "chunk_document",
     "reciprocal_rank_fusion",
