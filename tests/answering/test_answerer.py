@@ -153,9 +153,18 @@ def test_passages_are_whole_in_order_and_within_the_budget(sizes: list[int], roo
         assert cut.chunk.end - cut.chunk.start == len(cut.chunk.text) > 0
 
 
-def test_the_budget_can_count_words() -> None:
-    (cut,) = arrange([hit("one two three four five six")], 4, lambda text: len(text.split()))
-    assert cut.chunk.text == "one two three four"
+def test_a_passage_too_long_is_cut_at_a_space() -> None:
+    for most, text in ((13, "one two three"), (12, "one two"), (3, "one"), (2, "on"), (1, "o")):
+        (cut,) = arrange([hit("one two three four")], most)
+        assert (cut.chunk.text, cut.chunk.start, cut.chunk.end) == (text, 10, 10 + len(text))
+    assert arrange([hit("one two", "Heading")], 14) == (hit("one two", "Heading"),)
+
+
+def test_the_context_is_bounded_and_takes_a_shorter_passage_after_a_longer() -> None:
+    answerer = CitedAnswerer(ScriptedModel(lambda m: "x"), finds(BITS, RANK), max_context=49)
+    assert asyncio.run(answerer.complete(QUESTION)).sources == (BITS,)
+    answerer = CitedAnswerer(ScriptedModel(lambda m: "x"), finds(RANK, BITS), max_context=49)
+    assert asyncio.run(answerer.complete(QUESTION)).sources == (BITS,)
 
 
 def test_params_reach_the_model() -> None:
@@ -198,6 +207,8 @@ def test_an_abandoned_stream_lets_the_model_go() -> None:
     assert model.running == 0
 
 
-def test_wrong_settings_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="top is 0"):
-        CitedAnswerer(ScriptedModel(lambda m: "x"), finds(), top=0)
+@pytest.mark.parametrize(("name", "least"), [("top", 1), ("max_context", 1), ("max_history", 0)])
+def test_wrong_settings_are_refused(name: str, least: int) -> None:
+    CitedAnswerer(ScriptedModel(lambda m: "x"), finds(), **{name: least})
+    with pytest.raises(ConfigurationError, match=f"{name} is {least - 1}; it must be .* {least}"):
+        CitedAnswerer(ScriptedModel(lambda m: "x"), finds(), **{name: least - 1})

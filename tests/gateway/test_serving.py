@@ -55,7 +55,7 @@ def test_there_must_be_a_model() -> None:
 
 
 PROGRAM = """
-import asyncio, sys
+import asyncio
 from llmwright.core import Delta
 from llmwright.gateway import create_app, serve
 
@@ -65,9 +65,8 @@ class Endless:
         await asyncio.Event().wait()
     async def stream(self, messages, params=None):
         try:
-            while True:
-                await asyncio.sleep(0.01)
-                yield Delta("word ")
+            yield Delta("word ")
+            await asyncio.Event().wait()
         finally:
             print("let go", flush=True)
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmwright.core import Chunk, Hit, Message
-from llmwright.prompting import CITED_SYSTEM, PromptTemplate, cited_messages
+from llmwright.prompting import CITED_SYSTEM, cited_messages
 
 
 def hit(text: str, heading: str = "") -> Hit:
@@ -28,10 +28,10 @@ def test_the_prompt_as_a_whole() -> None:
     ]
 
 
-def test_system_and_template_can_be_others() -> None:
-    template = PromptTemplate("{question}\n{passages}")
-    messages = cited_messages("Q?", [hit("{question}")], "Be brief.", template=template)
-    assert messages == [Message("system", "Be brief."), Message("user", "Q?\n[1] {question}")]
+def test_the_system_message_can_be_another_and_values_are_not_looked_at_again() -> None:
+    system, asked = cited_messages("{passages}?", [hit("{question}")], "Be brief.")
+    assert system == Message("system", "Be brief.")
+    assert asked.content.endswith("\n\n[1] {question}\n\nQuestion: {passages}?")
 
 
 @given(texts=st.lists(st.text(), max_size=4), headings=st.text())

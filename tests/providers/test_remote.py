@@ -87,7 +87,7 @@ class Upstream:
         async def endless():
             while True:
                 yield b" "
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0)
 
         return StreamingResponse(endless(), media_type="application/json")
 

@@ -11,30 +11,24 @@ from typing import TYPE_CHECKING
 from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
-    from llmwright.answering.answerer import NO_ANSWER, CitedAnswerer, Search
+    from llmwright.answering.answerer import NO_ANSWER, CitedAnswerer
     from llmwright.answering.citing import CitationStream, cited_numbers
-    from llmwright.answering.context import MAX_CONTEXT, arrange
-    from llmwright.answering.support import THRESHOLD, Support
+    from llmwright.answering.context import arrange
+    from llmwright.answering.support import Support
 
 _HOMES = {
     "NO_ANSWER": "answerer",
     "CitedAnswerer": "answerer",
-    "Search": "answerer",
     "CitationStream": "citing",
     "cited_numbers": "citing",
-    "MAX_CONTEXT": "context",
     "arrange": "context",
-    "THRESHOLD": "support",
     "Support": "support",
 }
 
 __all__ = [
-    "MAX_CONTEXT",
     "NO_ANSWER",
-    "THRESHOLD",
     "CitationStream",
     "CitedAnswerer",
-    "Search",
     "Support",
     "arrange",
     "cited_numbers",

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 from llmwright.answering.citing import CitationStream
 from llmwright.answering.context import MAX_CONTEXT, arrange
-from llmwright.answering.support import THRESHOLD, Support
+from llmwright.answering.support import Support
 from llmwright.core import (
     ChatModel,
     Completion,
@@ -32,60 +32,40 @@ from llmwright.core import (
     SamplingParams,
     closing,
 )
-from llmwright.prompting import CITED_SYSTEM, CITED_TEMPLATE, PromptTemplate, cited_messages
+from llmwright.prompting import CITED_SYSTEM, cited_messages
 
 NO_ANSWER = "I found nothing about this in the documents."
 
-Search = Callable[[str, int], Sequence[Hit]]
 
-
+@dataclass(frozen=True)
 class CitedAnswerer:
     """Answers from what ``search(query, top)`` finds, with ``[n]`` for the n-th of
     ``completion.sources``. Is a `ChatModel`.
 
     ``search`` is called in worker threads, several at a time. ``max_context`` bounds the passages
-    and ``max_history`` the earlier turns, both in the units of ``measure``: characters, unless it
-    counts something else (``tokenizer.count``).
-    ``threshold`` is the share of a sentence that a passage must hold to be cited for it.
+    and ``max_history`` the earlier turns, in characters. Raises ``ConfigurationError`` for a bound
+    out of its range.
 
     A system message of the caller is added below ``system``, which it cannot replace.
     ``token_ids`` and ``logprobs`` of a completion are the model's own: they do not hold the
     citations that were added here.
     """
 
-    def __init__(
-        self,
-        model: ChatModel,
-        search: Search,
-        *,
-        system: str = CITED_SYSTEM,
-        template: PromptTemplate = CITED_TEMPLATE,
-        top: int = 3,
-        max_context: int = MAX_CONTEXT,
-        max_history: int = 2000,
-        measure: Callable[[str], int] = len,
-        no_answer: str = NO_ANSWER,
-        threshold: float = THRESHOLD,
-    ) -> None:
-        for name, value, least in (
-            ("top", top, 1),
-            ("max_context", max_context, 1),
-            ("max_history", max_history, 0),
-        ):
-            if value < least:
+    model: ChatModel
+    search: Callable[[str, int], Sequence[Hit]]
+    _: KW_ONLY
+    system: str = CITED_SYSTEM
+    top: int = 3
+    max_context: int = MAX_CONTEXT
+    max_history: int = 2000
+    no_answer: str = NO_ANSWER
+
+    def __post_init__(self) -> None:
+        for name, least in (("top", 1), ("max_context", 1), ("max_history", 0)):
+            if (value := getattr(self, name)) < least:
                 raise ConfigurationError(
                     f"{name} is {value}", where="cited answerer", fix=f"it must be at least {least}"
                 )
-        self.model = model
-        self._search = search
-        self._system = system
-        self._template = template
-        self._top = top
-        self._max_context = max_context
-        self._max_history = max_history
-        self._measure = measure
-        self._no_answer = no_answer
-        self._threshold = threshold
 
     @property
     def name(self) -> str:
@@ -97,16 +77,9 @@ class CitedAnswerer:
         """The whole answer. Raises ``InputError`` where there is no question."""
         passages, prompt = await self._prepare(messages)
         if not passages:
-            return Completion(self._no_answer)
-        return self._cited(await self.model.complete(prompt, params), passages)
-
-    def _cited(self, answer: Completion, passages: tuple[Hit, ...]) -> Completion:
-        """A whole answer and its alternatives with their citations in order."""
-        citations = self._citations(passages)
-        text = citations.push(answer.text)
-        text += citations.flush(finished=answer.finish_reason != "length")
-        others = tuple(self._cited(other, passages) for other in answer.alternatives)
-        return replace(answer, text=text, sources=passages, alternatives=others)
+            return Completion(self.no_answer)
+        answer = await self.model.complete(prompt, params)
+        return _cited(answer, passages, Support(passages))
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None
@@ -114,28 +87,19 @@ class CitedAnswerer:
         """The same answer in pieces; the last holds the sources."""
         passages, prompt = await self._prepare(messages)
         if not passages:
-            yield Delta(self._no_answer, Completion(self._no_answer))
+            yield Delta(self.no_answer, Completion(self.no_answer))
             return
-        citations = self._citations(passages)
-        given: list[str] = []
+        support = Support(passages)
+        citations = CitationStream(support.cite, len(passages))
+        given = 0  # characters of the answer that are out
         async with closing(self.model.stream(prompt, params)) as stream:
             async for delta in stream:
-                text = citations.push(delta.text)
-                if delta.completion is None:
-                    if text:
-                        given.append(text)
-                        yield Delta(text)
-                    continue
-                cut = delta.completion.finish_reason == "length"
-                text += citations.flush(finished=not cut)
-                whole = "".join([*given, text])
-                others = tuple(
-                    self._cited(other, passages) for other in delta.completion.alternatives
-                )
-                yield Delta(
-                    text,
-                    replace(delta.completion, text=whole, sources=passages, alternatives=others),
-                )
+                if delta.completion is not None:
+                    whole = _cited(delta.completion, passages, support)
+                    yield Delta(whole.text[given:], whole)
+                elif text := citations.push(delta.text):
+                    given += len(text)
+                    yield Delta(text)
 
     async def _prepare(self, messages: Sequence[Message]) -> tuple[tuple[Hit, ...], list[Message]]:
         turns = [message for message in messages if message.role != "system"]
@@ -146,19 +110,19 @@ class CitedAnswerer:
                 fix="let the last message be the user's, and not empty",
             )
         question = turns[-1].content
-        hits = await asyncio.to_thread(self._search, question, self._top)
-        passages = arrange(hits[: self._top], self._max_context, self._measure)
+        hits = await asyncio.to_thread(self.search, question, self.top)
+        passages = arrange(hits[: self.top], self.max_context)
         added = [message.content for message in messages if message.role == "system"]
-        system = "\n\n".join([self._system, *added])
+        system = "\n\n".join([self.system, *added])
         history = self._recent(turns[:-1])
-        return passages, cited_messages(question, passages, system, history, self._template)
+        return passages, cited_messages(question, passages, system, history)
 
     def _recent(self, turns: Sequence[Message]) -> list[Message]:
         """The latest turns that fit, from a user's on: chat templates want them alternating."""
         kept: list[Message] = []
-        room = self._max_history
+        room = self.max_history
         for message in reversed(turns):
-            room -= self._measure(message.content)
+            room -= len(message.content)
             if room < 0:
                 break
             kept.insert(0, message)
@@ -166,6 +130,11 @@ class CitedAnswerer:
             kept.pop(0)
         return kept
 
-    def _citations(self, passages: Sequence[Hit]) -> CitationStream:
-        support = Support(passages, self._threshold)
-        return CitationStream(support.cite, len(passages))
+
+def _cited(answer: Completion, passages: tuple[Hit, ...], support: Support) -> Completion:
+    """A whole answer and its alternatives with their citations in order."""
+    citations = CitationStream(support.cite, len(passages))
+    text = citations.push(answer.text)
+    text += citations.flush(finished=answer.finish_reason != "length")
+    others = tuple(_cited(other, passages, support) for other in answer.alternatives)
+    return replace(answer, text=text, sources=passages, alternatives=others)

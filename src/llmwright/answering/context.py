@@ -6,7 +6,7 @@ passage comes first; a passage that does not fit is passed over for a shorter on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from llmwright.core import Hit
@@ -15,32 +15,23 @@ MAX_CONTEXT = 6000
 """Characters of passages in a prompt, by default: about 1,500 tokens of English."""
 
 
-def arrange(
-    hits: Sequence[Hit], most: int = MAX_CONTEXT, measure: Callable[[str], int] = len
-) -> tuple[Hit, ...]:
-    """The passages that fit into ``most`` units of ``measure``. Where not even the best fits, as
-    much of its beginning as does: an answer from half a passage is better than none."""
+def arrange(hits: Sequence[Hit], most: int = MAX_CONTEXT) -> tuple[Hit, ...]:
+    """The passages that fit into ``most`` characters with their headings. Where not even the best
+    fits, as much of its beginning as does: an answer from half a passage is better than none."""
     chosen: list[Hit] = []
     room = most
     for hit in hits:
-        size = measure(hit.chunk.text) + measure(hit.chunk.heading)
+        size = len(hit.chunk.text) + len(hit.chunk.heading)
         if size <= room:
             chosen.append(hit)
             room -= size
     if not chosen and hits:
-        chosen.append(_shortened(hits[0], most, measure))
+        chosen.append(_shortened(hits[0], most))
     return tuple(chosen)
 
 
-def _shortened(hit: Hit, most: int, measure: Callable[[str], int]) -> Hit:
-    """The longest beginning of a passage of at most ``most``, cut at a space where there is one."""
-    low, high = 0, len(hit.chunk.text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high) if measure(hit.chunk.text[:middle]) <= most else (low, middle - 1)
-        )
-    space = hit.chunk.text.rfind(" ", 0, low)
-    length = space if space > low // 2 else low
-    chunk = replace(hit.chunk, text=hit.chunk.text[:length], end=hit.chunk.start + length)
-    return replace(hit, chunk=chunk)
+def _shortened(hit: Hit, most: int) -> Hit:
+    """The beginning of a passage, cut at a space where there is one in its latter half."""
+    space = hit.chunk.text.rfind(" ", 0, most + 1)
+    text = hit.chunk.text[: space if space > most // 2 else most]
+    return replace(hit, chunk=replace(hit.chunk, text=text, end=hit.chunk.start + len(text)))

@@ -51,8 +51,7 @@ were what when where which while who whom whose why will with within without wou
 class Support:
     """Finds the passage behind a sentence, among those given to the model."""
 
-    def __init__(self, hits: Sequence[Hit], threshold: float = THRESHOLD) -> None:
-        self._threshold = threshold
+    def __init__(self, hits: Sequence[Hit]) -> None:
         self._languages = [hit.chunk.language for hit in hits]
         texts = [f"{hit.chunk.heading}\n{hit.chunk.text}" for hit in hits]
         self._words = [
@@ -79,7 +78,7 @@ class Support:
         """The number, from 1, of the passage that supports the sentence; None where none does."""
         shares = self.shares(sentence)
         best = max(shares, default=0.0)
-        return shares.index(best) + 1 if best >= self._threshold and best > 0 else None
+        return shares.index(best) + 1 if best >= THRESHOLD else None
 
     def _idf(self, word: str) -> float:
         return 1.0 + math.log((1 + len(self._words)) / (1 + self._found_in[word]))

@@ -72,7 +72,8 @@ class EventStream(Response):
             if not self._started:
                 raise  # a status can still tell it
             _, body, _ = error_of(error, self._request_id)
-            await send({"type": "http.response.body", "body": event(compact_json(body)), "more_body": True})
+            last = event(compact_json(body))
+            await send({"type": "http.response.body", "body": last, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_all(self, send: Send) -> None:
