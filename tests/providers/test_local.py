@@ -101,7 +101,7 @@ def test_the_real_model_answers(smollm2_path):
 @pytest.fixture
 def adapter(tiny_model_path, tmp_path):
     """A LoRA folder whose factors do something."""
-    from llmwright.training.lora import add_lora, lora_parameters, save_adapter
+    from llmwright.training import add_lora, lora_parameters, save_adapter
 
     decoder = load_model(str(tiny_model_path), "float32").decoder
     lora = LoraSettings(rank=4)

@@ -159,11 +159,11 @@ CHILD = """
 import sys
 from pathlib import Path
 import torch
-from llmwright.data.records import read_examples
+from llmwright.data import read_examples
 from llmwright.modeling import load_model
 from llmwright.training import LoraSettings, train_lora
 
-torch.set_num_threads(int(sys.argv[5]))
+torch.set_num_threads(int(sys.argv[4]))
 train_lora(
     load_model(sys.argv[1], "float32"), read_examples(Path(sys.argv[2])),
     LoraSettings(**eval_settings), Path(sys.argv[3]),
@@ -183,7 +183,7 @@ def test_killed_by_the_system_it_goes_on_bit_for_bit(
     kills = 0
     while True:
         child = subprocess.Popen(
-            [sys.executable, "-c", program, str(tiny_model_path), str(data), str(out), "",
+            [sys.executable, "-c", program, str(tiny_model_path), str(data), str(out),
              str(torch.get_num_threads())],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

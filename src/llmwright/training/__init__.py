@@ -11,8 +11,6 @@ from llmwright.training.config import LoraSettings
 if TYPE_CHECKING:
     from llmwright.training.loop import Step, TrainingResult, train_lora
     from llmwright.training.lora import add_lora, lora_parameters, remove_lora, save_adapter
-    from llmwright.training.objectives.logprobs import token_logprobs
-    from llmwright.training.objectives.sft import sft_loss
 
 _HOMES = {
     "Step": "loop",
@@ -21,8 +19,6 @@ _HOMES = {
     "lora_parameters": "lora",
     "remove_lora": "lora",
     "save_adapter": "lora",
-    "sft_loss": "objectives.sft",
-    "token_logprobs": "objectives.logprobs",
     "train_lora": "loop",
 }
 
@@ -34,8 +30,6 @@ __all__ = [
     "lora_parameters",
     "remove_lora",
     "save_adapter",
-    "sft_loss",
-    "token_logprobs",
     "train_lora",
 ]
 

@@ -214,7 +214,7 @@ class _Run:
                 logprobs = token_logprobs(
                     learnt, self.decoder.lm_head.weight, part.targets.to(device)
                 )  # [targets of this pass]
-                share = sft_loss(logprobs, torch.ones_like(logprobs, dtype=torch.bool), targets)
+                share = sft_loss(logprobs, targets)
                 share.backward()  # type: ignore[no-untyped-call]
                 loss += share.item()
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), settings.max_grad_norm).item()
