@@ -2,7 +2,9 @@
 
 Two engines with the same weights answer the same prompts greedily, one after the other, one with
 n-gram look-up and one without; then a third drafts with a small model, if there is one
-(benchmarks/distil_draft.py makes it). Rounds alternate, the ratio is the median of rounds.
+(benchmarks/distil_draft.py makes it). They take turns at every prompt, and what counts is the
+median over rounds of the time that each prompt took, so that what else the machine does for some
+seconds falls on both or on neither.
 
 For each task, from what was proposed and kept:
 
@@ -70,11 +72,8 @@ class Recorder:
     kept: list[int] = field(default_factory=list)
     _last: dict[int, tuple[int, Draft]] = field(default_factory=dict)
 
-    def propose(self, key: int, token_ids: Sequence[int], length: int) -> Draft:
-        return self.propose_all([Ask(key, token_ids, length)])[0]
-
-    def propose_all(self, asks: Sequence[Ask]) -> list[Draft]:
-        drafts = self.inner.propose_all(asks)
+    def propose(self, asks: Sequence[Ask]) -> list[Draft]:
+        drafts = self.inner.propose(asks)
         for ask, draft in zip(asks, drafts, strict=True):
             self._note(ask.key, ask.token_ids)
             if draft.tokens:
@@ -128,33 +127,30 @@ async def answer(engine: Engine, ids: list[int], tokens: int) -> tuple[int, floa
     return count - 1, time.perf_counter() - began
 
 
-def rate(engine: Engine, lists: list[list[int]], tokens: int) -> float:
-    done = [asyncio.run(answer(engine, ids, tokens)) for ids in lists]
-    return sum(count for count, _ in done) / sum(seconds for _, seconds in done)
-
-
 def compare(
     model: Model, proposer: Proposer, lists: list[list[int]], tokens: int, rounds: int
 ) -> tuple[float, float, float, float, Recorder, float]:
     """Tokens per second without and with, their ratio, the expected ratio, records, cost."""
     recorder = Recorder(proposer)
-    plain, fast = [], []
+    counts = [0] * len(lists)
+    seconds: list[tuple[list[float], list[float]]] = [([], []) for _ in lists]
     with Engine(model) as without, Engine(model, speculate=recorder) as engine:
         for number in range(rounds + 1):
-            a, b = rate(without, lists, tokens), rate(engine, lists, tokens)
-            if number:  # the first round warms up, and finds out what a draft costs
-                plain.append(a)
-                fast.append(b)
+            for place, ids in enumerate(lists):
+                both = [asyncio.run(answer(each, ids, tokens)) for each in (without, engine)]
+                if number:  # the first round warms up, and finds out what a draft costs
+                    counts[place] = both[0][0]
+                    for taken, (_, time_) in zip(seconds[place], both, strict=True):
+                        taken.append(time_)
         seen = engine.stats()
+    plain, fast = (
+        sum(counts) / sum(statistics.median(taken[which]) for taken in seconds) for which in (0, 1)
+    )
     a, cost = recorder.acceptance or 0.0, seen.draft_cost
     without_draft = seen.steps - len(lists) * (rounds + 1) - len(recorder.drafted)
     gained = sum(expected_tokens(a, k) for k in recorder.drafted) + without_draft
     spent = sum(1 + k * cost for k in recorder.drafted) + without_draft
-    ratio = statistics.median(y / x for x, y in zip(plain, fast, strict=True))
-    return (
-        statistics.median(plain), statistics.median(fast), ratio, gained / max(spent, 1e-9),
-        recorder, cost,
-    )  # fmt: skip
+    return plain, fast, fast / plain, gained / max(spent, 1e-9), recorder, cost
 
 
 def main() -> None:

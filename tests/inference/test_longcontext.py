@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -39,9 +38,8 @@ def test_logprobs_at_places_are_those_of_the_whole_text(model):
     every = token_logprobs(model, ids)
     places = [1, 2, 50, 513, 699]
     result = logprobs_at(model, ids, places)
-    assert result.places == tuple(places)
     expected = [float(every[place - 1]) for place in places]
-    assert result.logprobs == pytest.approx(expected, abs=1e-4)
+    assert result == pytest.approx(expected, abs=1e-4)
 
 
 def test_each_layer_is_told_of(tiny):
@@ -124,12 +122,3 @@ def test_ranks_and_answers_are_those_of_whole_passes(model):
             written.append(int(logits.argmax()))
         assert found.written == model.tokenizer.decode(written[len(prompt) :])
         assert found.needle is needle
-
-
-def test_found_and_exact(tiny):
-    needles = make_needles([0.5], 0)
-    ids = hide(tiny.tokenizer, tiny.tokenizer.encode(TEXT), needles, 400)
-    (found,) = find_needles(tiny, ids, needles)
-    assert found.ranked_first  # of one
-    assert not found.exact  # the tiny model writes noise
-    assert replace(found, written=f" {needles[0].number}").exact

@@ -185,14 +185,13 @@ class _Perplexity:
         places = set(_spread(1, min(every) // 2, scored))
         for length in every:
             places |= set(_spread(length // 2, length, scored))
-        places = {place for place in places if place < len(self.ids)}
-        result = logprobs_at(model, self.ids, sorted(places), on_layer)
+        inside = sorted(place for place in places if place < len(self.ids))
         return {
             "kind": "perplexity",
             "text": self.number,
             "lengths": list(self.lengths),
-            "places": list(result.places),
-            "logprobs": list(result.logprobs),
+            "places": inside,
+            "logprobs": logprobs_at(model, self.ids, inside, on_layer),
         }
 
 

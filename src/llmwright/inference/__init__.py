@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
-    from llmwright.inference.decoding import logprob_of, next_token_distribution
+    from llmwright.inference.decoding import logprob_of
     from llmwright.inference.engine import (
         Engine,
         EngineOptions,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from llmwright.inference.longcontext import (
         Found,
         Needle,
-        PlacedLogprobs,
         find_needles,
         hide,
         logprobs_at,
@@ -40,7 +39,6 @@ _HOMES = {
     "MemoryPlan": "engine",
     "Needle": "longcontext",
     "Perplexity": "likelihood",
-    "PlacedLogprobs": "longcontext",
     "SoftPrompt": "engine",
     "Stats": "engine",
     "StopFilter": "stopping",
@@ -50,7 +48,6 @@ _HOMES = {
     "logprob_of": "decoding",
     "logprobs_at": "longcontext",
     "make_needles": "longcontext",
-    "next_token_distribution": "decoding",
     "perplexity": "likelihood",
     "token_logprobs": "likelihood",
 }
@@ -62,7 +59,6 @@ __all__ = [
     "MemoryPlan",
     "Needle",
     "Perplexity",
-    "PlacedLogprobs",
     "SoftPrompt",
     "Stats",
     "StopFilter",
@@ -72,7 +68,6 @@ __all__ = [
     "logprob_of",
     "logprobs_at",
     "make_needles",
-    "next_token_distribution",
     "perplexity",
     "token_logprobs",
 ]

@@ -69,10 +69,8 @@ def token_logprobs(model: Model, token_ids: Sequence[int], last: int | None = No
         chunk = ids[begin:end].unsqueeze(0)  # [1, chunk]
         wanted = torch.arange(min(max(start, begin), end) - begin, end - begin, device=device)
         positions = cache.positions(end - begin)
-        logits = model.decoder(chunk, positions, cache, logits_at=wanted, lengths=lengths)[
-            0
-        ]  # [wanted, vocab]
-        parts.append(logprob_of(logits, ids[begin + 1 : end + 1][wanted]).cpu())
+        logits = model.decoder(chunk, positions, cache, logits_at=wanted, lengths=lengths)
+        parts.append(logprob_of(logits[0], ids[begin + 1 : end + 1][wanted]).cpu())  # [wanted]
     return torch.cat(parts)
 
 

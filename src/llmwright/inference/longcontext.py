@@ -35,15 +35,6 @@ _NAMES = (
     "Vienna", "Prague", "Madrid", "London", "Berlin", "Moscow", "Tokyo", "Delhi", "Rome", "Paris",
 )  # fmt: skip
 _ROOM = 64  # tokens kept free for a question and its answer
-MAX_NEEDLES = len(_NAMES)
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedLogprobs:
-    """Log-probabilities (natural) of the tokens at ``places``, both in order."""
-
-    places: tuple[int, ...]
-    logprobs: tuple[float, ...]
 
 
 @torch.inference_mode()
@@ -52,8 +43,9 @@ def logprobs_at(
     token_ids: Sequence[int],
     places: Sequence[int],
     on_layer: LayerDone = lambda layer: None,
-) -> PlacedLogprobs:
-    """log p of the tokens at ``places`` (0-based, from 1 on) given all before them, in one pass.
+) -> list[float]:
+    """log p (natural) of the tokens at ``places`` (0-based, from 1 on) given all before them, in
+    one pass.
 
     ``on_layer`` is told of each layer that is done. Raises ``ContextLengthError`` where the
     tokens exceed the model's context.
@@ -64,8 +56,8 @@ def logprobs_at(
     wanted = torch.tensor(places, device=device)  # [places]
     # Position t predicts token t + 1.
     logits = model.decoder(ids, None, _told(causal_attention, on_layer), logits_at=wanted - 1)
-    logprobs = logprob_of(logits[0], ids[0, wanted])  # [places]
-    return PlacedLogprobs(tuple(places), tuple(logprobs.tolist()))
+    logprobs: list[float] = logprob_of(logits[0], ids[0, wanted]).tolist()
+    return logprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +74,8 @@ class Needle:
 
     @property
     def question(self) -> str:
-        return f"\n\nQuestion: What is the secret number of {self.name}?\nAnswer: The secret number of {self.name} is"  # noqa: E501
+        number = f"secret number of {self.name}"
+        return f"\n\nQuestion: What is the {number}?\nAnswer: The {number} is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +88,14 @@ class Found:
     choices: int
     written: str
 
-    @property
-    def ranked_first(self) -> bool:
-        return self.rank == 1
-
-    @property
-    def exact(self) -> bool:
-        return self.written.strip() == self.needle.number
-
 
 def make_needles(depths: Sequence[float], seed: int) -> tuple[Needle, ...]:
     """A needle for each depth, with names and five-digit numbers drawn by ``seed``.
 
     Raises ``InputError`` for more depths than there are names.
     """
-    if not 1 <= len(depths) <= MAX_NEEDLES:
-        raise InputError(f"{len(depths)} needles", fix=f"hide 1 to {MAX_NEEDLES}")
+    if not 1 <= len(depths) <= len(_NAMES):
+        raise InputError(f"{len(depths)} needles", fix=f"hide 1 to {len(_NAMES)}")
     rng = random.Random(seed)
     names = rng.sample(_NAMES, len(depths))
     numbers = rng.sample(range(10_000, 100_000), len(depths))

@@ -19,12 +19,13 @@ from transformers import (
 
 from llmwright.core import SamplingParams
 from llmwright.inference.decoding import (
+    SamplingState,
+    distribution,
     keep_min_p,
     keep_top_k,
     keep_top_p,
     keep_typical,
     logprob_of,
-    next_token_distribution,
     top_alternatives,
 )
 
@@ -34,6 +35,11 @@ WIDE = st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=12)
 ANY = st.one_of(TIED, WIDE)
 APART = st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=40, unique=True)
 MASS = st.floats(0.01, 1.0)
+
+
+def drawn_from(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """Probabilities [rows, vocab] of rows that are all drawn by the same parameters."""
+    return distribution(logits, [SamplingState(params)] * len(logits))
 
 
 def reference(logits: list[float], temperature: float, k: int, p: float) -> np.ndarray:
@@ -63,7 +69,7 @@ def reference(logits: list[float], temperature: float, k: int, p: float) -> np.n
 @given(ANY, st.sampled_from([0.25, 1.0, 1.7]), st.integers(0, 14), MASS)
 def test_distribution_equals_the_definition(logits, temperature, k, p):
     params = SamplingParams(temperature=temperature, top_k=k, top_p=p)
-    ours = next_token_distribution(torch.tensor(logits), params).double().numpy()
+    ours = drawn_from(torch.tensor([logits]), params)[0].double().numpy()
     expected = reference(logits, temperature, k, p)
     # Where the mass meets p within rounding, single and double precision may part by one token.
     nearby = [reference(logits, temperature, k, min(max(p + d, 1e-9), 1.0)) for d in (-1e-5, 1e-5)]
@@ -156,14 +162,14 @@ def test_the_whole_chain_equals_transformers():
         TypicalLogitsWarper(0.9),
     ):
         theirs = warp(None, theirs)
-    ours = next_token_distribution(rows, params)
+    ours = drawn_from(rows, params)
     torch.testing.assert_close(ours, theirs.softmax(-1), atol=1e-6, rtol=0)
     assert int((ours > 0).sum(-1).max()) > 5
 
 
 def test_temperature_comes_before_truncation():
     params = SamplingParams(temperature=0.5, top_p=0.8)
-    kept = next_token_distribution(torch.tensor([3.0, 2.0, 1.0]), params) > 0
+    kept = drawn_from(torch.tensor([[3.0, 2.0, 1.0]]), params)[0] > 0
     assert kept.tolist() == [True, False, False]  # llama.cpp's order would keep two
 
 
@@ -213,8 +219,8 @@ def test_rows_are_filtered_each_on_its_own_and_by_its_own_value(keep, values):
 
 @pytest.mark.parametrize("temperature", [1e-30, 1e-3, 100.0])
 def test_extreme_temperatures_stay_finite(temperature):
-    row = torch.tensor([1e30, -1e30, 0.0])
-    probabilities = next_token_distribution(row, SamplingParams(temperature=temperature))
+    row = torch.tensor([[1e30, -1e30, 0.0]])
+    (probabilities,) = drawn_from(row, SamplingParams(temperature=temperature))
     assert probabilities.tolist() == [1.0, 0.0, 0.0]
 
 

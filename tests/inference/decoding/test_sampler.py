@@ -13,8 +13,8 @@ from llmwright.inference.decoding import (
     SamplingState,
     choose,
     distribution,
+    distribution_after,
     draw,
-    next_token_distribution,
     record,
     states_along,
 )
@@ -140,12 +140,9 @@ def test_the_states_along_a_draft_are_those_it_would_lead_to():
         for token in [4, *draft[:place]]:
             fresh.advance(token)
         torch.testing.assert_close(along[place], distribution(logits[place][None], [fresh])[0])
-        torch.testing.assert_close(state.probabilities(logits[place], draft[:place]), along[place])
+        torch.testing.assert_close(
+            distribution_after(logits[place], state, draft[:place]), along[place]
+        )
     assert state.produced == 1
     free = SamplingState(SamplingParams(temperature=1.0))
     assert all(other is free for other in states_along(free, draft))
-
-
-def test_plain_distribution_has_no_sequence_to_look_back_on():
-    with pytest.raises(ValueError, match="distribution"):
-        next_token_distribution(torch.zeros(5), SamplingParams(presence_penalty=1.0))

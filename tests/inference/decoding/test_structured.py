@@ -171,16 +171,13 @@ def test_an_end_is_allowed_exactly_where_the_answer_may_end(tiny):
     state.advance(b)
     assert allowed() == ends
     assert state.finished
-    state.advance(min(ends))
-    state.rollback(2)
-    assert allowed() == {b, *ends}
+    state.advance(min(ends))  # is nothing that the grammar reads
     copy.advance(b)
     assert copy.finished
 
 
 def test_special_tokens_are_no_text(tiny):
     state = compile_grammar(tiny.tokenizer, SamplingParams(regex=".*"))
-    assert state is not None
     specials = [t for t in range(3) if tiny.tokenizer.token_bytes(t) == b""]
     assert specials == [0, 1, 2]
     assert not state.mask()[specials].any()

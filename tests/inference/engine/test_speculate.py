@@ -43,7 +43,7 @@ class Guesser:
         self.reference = reference
         self.open = set()
 
-    def propose(self, key, token_ids, length):
+    def draft(self, key, token_ids, length):
         self.open.add(key)
         guess = []
         for known in self.reference:
@@ -51,8 +51,8 @@ class Guesser:
                 guess = known[len(token_ids) : len(token_ids) + self.chance.randrange(length + 1)]
         return Draft(tuple(t if self.chance.random() < 0.8 else 7 for t in guess))
 
-    def propose_all(self, asks):
-        return [self.propose(ask.key, ask.token_ids, ask.length) for ask in asks]
+    def propose(self, asks):
+        return [self.draft(ask.key, ask.token_ids, ask.length) for ask in asks]
 
     def forget(self, key):
         self.open.discard(key)

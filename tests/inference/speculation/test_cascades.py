@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmwright.core import ConfigurationError, InputError, SamplingParams
-from llmwright.inference.decoding import next_token_distribution
+from llmwright.inference.decoding import SamplingState
+from llmwright.inference.decoding import distribution as drawn_from
 from llmwright.inference.speculation import (
     RULES,
     cascade_generate,
@@ -120,7 +121,6 @@ def tiny_pair():
     config = ModelConfig(
         vocab_size=4, hidden_size=8, intermediate_size=16, num_hidden_layers=1,
         num_attention_heads=2, num_key_value_heads=1, head_dim=4, max_position_embeddings=32,
-        eos_token_id=0,
     )  # fmt: skip
     return random_decoder(config, seed=0, std=0.35), random_decoder(config, seed=1, std=0.35)
 
@@ -141,11 +141,10 @@ def test_sampled_answers_follow_pi(follows, rule, tolerance):
     def pi(text):
         params = SamplingParams(temperature=1.5)
         with torch.inference_mode():
-            q, p = (model(torch.tensor([text]))[0, -1] for model in (small, large))
+            q, p = (model(torch.tensor([text]))[0, -1:] for model in (small, large))
             defer = RULES[rule](p.softmax(-1), q.softmax(-1), tolerance)
-            return target_distribution(
-                next_token_distribution(p, params), next_token_distribution(q, params), defer
-            )
+            states = [SamplingState(params)]
+            return target_distribution(drawn_from(p, states), drawn_from(q, states), defer)[0]
 
     cells = {
         (a, b): n * float(pi([1, 2])[a] * pi([1, 2, a])[b]) for a, b in product(range(4), repeat=2)

@@ -12,6 +12,11 @@ from llmwright.inference.speculation import Ask, NGramProposer, ngram
 TEXTS = st.lists(st.integers(0, 3), min_size=1, max_size=60)
 
 
+def propose(proposer, key, tokens, length):
+    """A greedy draft for one sequence."""
+    return proposer.propose([Ask(key, tokens, length)])[0]
+
+
 def search(tokens, length, min_n, max_n):
     """The same by brute force: all earlier ends, the longest common suffix, the latest of those."""
     best, best_n = None, 0
@@ -33,7 +38,7 @@ def search(tokens, length, min_n, max_n):
 def test_the_draft_follows_the_longest_latest_match(tokens, length, min_n, more):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ngram, "_CANDIDATES", 1000)
-        draft = NGramProposer(min_n, min_n + more).propose(0, tokens, length)
+        draft = propose(NGramProposer(min_n, min_n + more), 0, tokens, length)
     assert draft.tokens == search(tokens, length, min_n, min_n + more)
     assert draft.probabilities is None
 
@@ -42,22 +47,22 @@ def test_the_draft_follows_the_longest_latest_match(tokens, length, min_n, more)
 def test_an_index_that_grew_answers_as_a_fresh_one(tokens, cuts):
     grown = NGramProposer(2, 6)
     for cut in sorted(cuts):
-        grown.propose(5, tokens[:cut], 4)
-    assert grown.propose(5, tokens, 4) == NGramProposer(2, 6).propose(5, tokens, 4)
+        propose(grown, 5, tokens[:cut], 4)
+    assert propose(grown, 5, tokens, 4) == propose(NGramProposer(2, 6), 5, tokens, 4)
 
 
 def test_sequences_are_kept_apart_and_forgotten():
     proposer = NGramProposer(2, 4)
     quoting, other = [1, 2, 3, 4, 1, 2], [9, 8, 1, 2]
     asks = [Ask(1, quoting, 3), Ask(2, other, 3), Ask(1, quoting, 0)]
-    assert [draft.tokens for draft in proposer.propose_all(asks)] == [(3, 4, 1), (), ()]
+    assert [draft.tokens for draft in proposer.propose(asks)] == [(3, 4, 1), (), ()]
     proposer.forget(1)
     proposer.forget(77)
-    assert proposer.propose(1, [1, 2], 3).tokens == ()
+    assert propose(proposer, 1, [1, 2], 3).tokens == ()
 
 
 def test_a_text_that_runs_in_a_circle_is_continued():
-    assert NGramProposer(2, 4).propose(0, [5, 6, 7, 5, 6, 7, 5, 6], 7).tokens == (
+    assert propose(NGramProposer(2, 4), 0, [5, 6, 7, 5, 6, 7, 5, 6], 7).tokens == (
         7, 5, 6, 7, 5, 6, 7,
     )  # fmt: skip
 
@@ -73,7 +78,7 @@ def test_a_token_that_repeats_endlessly_costs_a_bounded_search(monkeypatch):
 
     proposer = NGramProposer(3, 16)
     tokens = [1] * 3000 + [2, 3, 4] + [9, 1, 1] * 500 + [7, 1, 1]
-    proposer.propose(0, Counting(tokens), 4)
+    propose(proposer, 0, Counting(tokens), 4)
     assert looked <= 2 * 16 * 16
 
 

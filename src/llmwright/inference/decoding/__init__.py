@@ -13,18 +13,10 @@ from typing import TYPE_CHECKING
 from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
-    from llmwright.inference.decoding.beam import (
-        BeamSearch,
-    )
-    from llmwright.inference.decoding.best_of import (
-        rank_answers,
-    )
-    from llmwright.inference.decoding.contrastive import (
-        ContrastiveSearch,
-    )
-    from llmwright.inference.decoding.diverse_beams import (
-        DiverseBeamSearch,
-    )
+    from llmwright.inference.decoding.beam import BeamSearch
+    from llmwright.inference.decoding.best_of import rank_answers
+    from llmwright.inference.decoding.contrastive import ContrastiveSearch
+    from llmwright.inference.decoding.diverse_beams import DiverseBeamSearch
     from llmwright.inference.decoding.driver import (
         generate,
         run_search,
@@ -34,15 +26,13 @@ if TYPE_CHECKING:
         logprob_of,
         top_alternatives,
     )
-    from llmwright.inference.decoding.min_p import (
-        keep_min_p,
-    )
+    from llmwright.inference.decoding.min_p import keep_min_p
     from llmwright.inference.decoding.sampler import (
         Choice,
         choose,
         distribution,
+        distribution_after,
         draw,
-        next_token_distribution,
         process,
         record,
         states_along,
@@ -52,9 +42,7 @@ if TYPE_CHECKING:
         Hypothesis,
         Search,
     )
-    from llmwright.inference.decoding.searches import (
-        search_for,
-    )
+    from llmwright.inference.decoding.searches import search_for
     from llmwright.inference.decoding.state import (
         SamplingState,
         check_tokens,
@@ -63,15 +51,9 @@ if TYPE_CHECKING:
         GrammarState,
         compile_grammar,
     )
-    from llmwright.inference.decoding.top_k import (
-        keep_top_k,
-    )
-    from llmwright.inference.decoding.top_p import (
-        keep_top_p,
-    )
-    from llmwright.inference.decoding.typical import (
-        keep_typical,
-    )
+    from llmwright.inference.decoding.top_k import keep_top_k
+    from llmwright.inference.decoding.top_p import keep_top_p
+    from llmwright.inference.decoding.typical import keep_typical
 
 _HOMES = {
     "BeamSearch": "beam",
@@ -88,6 +70,7 @@ _HOMES = {
     "choose": "sampler",
     "compile_grammar": "structured",
     "distribution": "sampler",
+    "distribution_after": "sampler",
     "draw": "sampler",
     "generate": "driver",
     "keep_min_p": "min_p",
@@ -95,7 +78,6 @@ _HOMES = {
     "keep_top_p": "top_p",
     "keep_typical": "typical",
     "logprob_of": "logprobs",
-    "next_token_distribution": "sampler",
     "process": "sampler",
     "rank_answers": "best_of",
     "record": "sampler",
@@ -120,6 +102,7 @@ __all__ = [
     "choose",
     "compile_grammar",
     "distribution",
+    "distribution_after",
     "draw",
     "generate",
     "keep_min_p",
@@ -127,7 +110,6 @@ __all__ = [
     "keep_top_p",
     "keep_typical",
     "logprob_of",
-    "next_token_distribution",
     "process",
     "rank_answers",
     "record",

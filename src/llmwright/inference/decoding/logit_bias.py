@@ -8,27 +8,19 @@ demands it. Costs what the number of biased tokens is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-
-from llmwright.core import InputError
 
 
 class LogitBias:
     """The biases of one request as tensors; made once, applied at every token."""
 
-    def __init__(self, pairs: Sequence[tuple[int, float]]) -> None:
-        self.ids = torch.tensor([token for token, _ in pairs], dtype=torch.long)  # [n]
-        self.values = torch.tensor([value for _, value in pairs], dtype=torch.float32)
+    def __init__(self, bias: Mapping[int, float]) -> None:
+        self.ids = torch.tensor(list(bias), dtype=torch.long)  # [n]
+        self.values = torch.tensor(list(bias.values()), dtype=torch.float32)  # [n]
 
     def apply(self, row: Tensor) -> None:
-        """Change logits [vocab] in place. Raises ``InputError`` for tokens beyond them."""
-        if int(self.ids.max()) >= len(row):
-            raise InputError(
-                f"logit_bias names token {int(self.ids.max())}",
-                where="sampling parameters",
-                fix=f"this model's tokens run from 0 to {len(row) - 1}",
-            )
+        """Change logits [vocab] in place; ``check_tokens`` has seen that they have the ids."""
         row[self.ids.to(row.device)] += self.values.to(row.device)

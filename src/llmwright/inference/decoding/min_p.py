@@ -9,21 +9,14 @@ and Coherent LLM Outputs", 2024, arXiv 2407.01082. Costs two passes over the voc
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 
 def keep_min_p(logits: Tensor, share: float | Tensor) -> Tensor:
-    """Tokens less likely than ``share`` times the likeliest set to -inf; 0 keeps all.
+    """Tokens less likely than ``share`` times the likeliest set to -inf.
 
     Shapes: logits [..., vocab]; share a number or [..., 1]. The likeliest always stay.
     """
-    if isinstance(share, Tensor):
-        margin: float | Tensor = share.log()
-    elif share == 0.0:
-        return logits
-    else:
-        margin = math.log(share)
-    return logits.masked_fill(logits < logits.amax(-1, keepdim=True) + margin, -torch.inf)
+    least = logits.amax(-1, keepdim=True) + torch.as_tensor(share).log()  # [..., 1]
+    return logits.masked_fill(logits < least, -torch.inf)

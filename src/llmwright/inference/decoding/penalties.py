@@ -33,57 +33,42 @@ def has_penalties(params: SamplingParams) -> bool:
 class TokenCounts:
     """Which tokens occurred in prompt and answer, and how often in the answer.
 
-    Distinct tokens lie in the order of their first occurrence, so taking back the last token of
-    an answer is taking away the end of a list.
+    Distinct tokens lie in the order of their first occurrence, in buffers that double when full.
     """
 
     def __init__(self, prompt_ids: Sequence[int], repetition: bool) -> None:
         # Without a repetition penalty the prompt counts for nothing.
-        self._places = {token: i for i, token in enumerate(dict.fromkeys(prompt_ids))}
-        if not repetition:
-            self._places = {}
-        self._prompt = len(self._places)
-        self._size = self._prompt
-        self._ids = torch.zeros(max(64, 2 * self._prompt), dtype=torch.long)
-        self._ids[: self._size] = torch.tensor(list(self._places), dtype=torch.long)
+        distinct = list(dict.fromkeys(prompt_ids)) if repetition else []
+        self._places = {token: place for place, token in enumerate(distinct)}
+        self._ids = torch.zeros(max(64, 2 * len(distinct)), dtype=torch.long)
+        self._ids[: len(distinct)] = torch.tensor(distinct, dtype=torch.long)
         self._counts = torch.zeros(len(self._ids))
 
     @property
     def ids(self) -> Tensor:
         """Distinct tokens [n]."""
-        return self._ids[: self._size]
+        return self._ids[: len(self._places)]
 
     @property
     def counts(self) -> Tensor:
         """How often each of ``ids`` stands in the answer, float32 [n]."""
-        return self._counts[: self._size]
+        return self._counts[: len(self._places)]
 
     def add(self, token: int) -> None:
         """Count a token of the answer."""
         place = self._places.get(token)
         if place is None:
-            place = self._places[token] = self._size
+            place = self._places[token] = len(self._places)
             if place == len(self._ids):
                 self._ids = torch.cat([self._ids, torch.zeros_like(self._ids)])
                 self._counts = torch.cat([self._counts, torch.zeros_like(self._counts)])
             self._ids[place] = token
-            self._counts[place] = 0.0
-            self._size += 1
         self._counts[place] += 1.0
-
-    def remove(self, token: int) -> None:
-        """Take back the token added last."""
-        place = self._places[token]
-        self._counts[place] -= 1.0
-        if place >= self._prompt and self._counts[place] == 0.0:
-            del self._places[token]
-            self._size -= 1
 
     def clone(self) -> TokenCounts:
         """A copy that goes its own way."""
         other = object.__new__(TokenCounts)
         other._places = dict(self._places)
-        other._prompt, other._size = self._prompt, self._size
         other._ids, other._counts = self._ids.clone(), self._counts.clone()
         return other
 

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmwright.core import SamplingParams
 from llmwright.inference.decoding.logprobs import Top, logprob_of, top_alternatives
 from llmwright.inference.decoding.min_p import keep_min_p
 from llmwright.inference.decoding.penalties import apply_penalties
@@ -93,8 +92,7 @@ def distribution(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
     out = torch.empty_like(logits)
     for rows in _alike(states):
         some = [states[row] for row in rows]
-        part = _changed(logits, rows, some)
-        out[rows] = _probabilities(part, some)
+        out[rows] = _probabilities(_changed(logits, rows, some), some)
     return out
 
 
@@ -115,6 +113,11 @@ def states_along(state: SamplingState, tokens: Sequence[int]) -> list[SamplingSt
             last.advance(token)
         states.append(last)
     return states
+
+
+def distribution_after(logits: Tensor, state: SamplingState, drafted: Sequence[int]) -> Tensor:
+    """What is drawn from logits [vocab], where ``drafted`` tokens stand after the answer."""
+    return distribution(logits[None], [states_along(state, drafted)[-1]])[0]
 
 
 def process(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
@@ -141,15 +144,6 @@ def process(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
         if state.grammar is not None:
             state.grammar.forbid(logits[row], state.ends)
     return logits
-
-
-def next_token_distribution(logits: Tensor, params: SamplingParams) -> Tensor:
-    """Probabilities [..., vocab] after temperature and filters alone; one-hot at temperature 0."""
-    state = SamplingState(params) if not params.structured else None
-    if state is None or state.changes_logits:
-        raise ValueError("penalties, bias and structure need a sequence: use `distribution`")
-    flat = logits.reshape(-1, logits.shape[-1])
-    return _probabilities(flat, [state] * len(flat)).view_as(logits)
 
 
 def draw(weights: Tensor, uniform: Tensor) -> Tensor:

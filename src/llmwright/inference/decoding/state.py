@@ -2,7 +2,7 @@
 
 Its parameters, its own random numbers, the counts its penalties need, where it stands in its
 grammar. Everything is kept as tokens come, so a step costs nothing for what was said before; and
-everything can be copied and taken back, for beams and for drafts that are rejected.
+everything can be copied, for beams and for drafts that may be rejected.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from llmwright.core import InputError, SamplingParams
 from llmwright.inference.decoding.logit_bias import LogitBias
@@ -46,17 +45,17 @@ class SamplingState:
         if params.structured:
             if tokenizer is None:
                 raise ValueError("structured output needs a tokenizer")
-            self.grammar = _compile(tokenizer, params)
+            from llmwright.inference.decoding.structured import compile_grammar
+
+            self.grammar = compile_grammar(tokenizer, params)
         self.params = params
         self.produced = 0  # tokens of the answer so far
         self.ends = frozenset(() if params.ignore_eos else ends) | set(params.stop_token_ids)
         self.generator = None if params.temperature == 0.0 else _generator(params.seed, index)
-        self.bias = LogitBias(tuple(dict(params.logit_bias).items())) if params.logit_bias else None
+        self.bias = LogitBias(dict(params.logit_bias)) if params.logit_bias else None
         self.counts: TokenCounts | None = None
         if has_penalties(params):
             self.counts = TokenCounts(prompt_ids, params.repetition_penalty != 1.0)
-        self._history: list[int] = []  # what ``rollback`` takes back, where anything counts it
-        self._counted = self.counts is not None or self.grammar is not None
         self.end_ids = torch.tensor(sorted(self.ends), dtype=torch.long)  # [ends]
 
     @property
@@ -67,7 +66,8 @@ class SamplingState:
     @property
     def changes_logits(self) -> bool:
         """Whether anything stands between the model's logits and temperature."""
-        return self._counted or self.bias is not None or self.waits
+        lasting = (self.bias, self.counts, self.grammar)
+        return self.waits or any(each is not None for each in lasting)
 
     @property
     def plain(self) -> bool:
@@ -80,12 +80,6 @@ class SamplingState:
         """Whether the answer is complete and its grammar lets nothing follow but the end."""
         return self.grammar is not None and self.grammar.finished
 
-    def probabilities(self, logits: Tensor, drafted: Sequence[int] = ()) -> Tensor:
-        """What is drawn from logits [vocab], where ``drafted`` tokens stand after the answer."""
-        from llmwright.inference.decoding.sampler import distribution, states_along
-
-        return distribution(logits[None], [states_along(self, drafted)[-1]])[0]
-
     def is_end(self, token: int) -> bool:
         """Whether the answer ends with this token."""
         return token in self.ends
@@ -93,29 +87,15 @@ class SamplingState:
     def advance(self, token: int) -> None:
         """Take note of a chosen token. An end token is no part of what a grammar reads."""
         self.produced += 1
-        if self._counted:
-            self._history.append(token)
-            if self.counts is not None:
-                self.counts.add(token)
-            if self.grammar is not None and token not in self.ends:
-                self.grammar.advance(token)
-
-    def rollback(self, count: int) -> None:
-        """Take back the last ``count`` tokens. Random numbers drawn stay drawn."""
-        self.produced -= count
-        if self._counted:
-            for _ in range(count):
-                token = self._history.pop()
-                if self.counts is not None:
-                    self.counts.remove(token)
-                if self.grammar is not None and token not in self.ends:
-                    self.grammar.rollback(1)
+        if self.counts is not None:
+            self.counts.add(token)
+        if self.grammar is not None and token not in self.ends:
+            self.grammar.advance(token)
 
     def clone(self) -> SamplingState:
         """A copy that goes its own way; it would draw the numbers that this one would draw."""
         other = object.__new__(SamplingState)
         other.__dict__.update(self.__dict__)
-        other._history = list(self._history)
         if self.counts is not None:
             other.counts = self.counts.clone()
         if self.grammar is not None:
@@ -148,12 +128,6 @@ def check_tokens(params: SamplingParams, vocab_size: int) -> None:
                 where="sampling parameters",
                 fix=f"this model's tokens run from 0 to {vocab_size - 1}",
             )
-
-
-def _compile(tokenizer: Tokenizer, params: SamplingParams) -> GrammarState | None:
-    from llmwright.inference.decoding.structured import compile_grammar
-
-    return compile_grammar(tokenizer, params)
 
 
 def _generator(seed: int | None, index: int) -> torch.Generator:

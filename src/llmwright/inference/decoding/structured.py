@@ -83,10 +83,6 @@ class GrammarState:
             self._check()
             raise ValueError(f"token {token} does not fit the grammar")
 
-    def rollback(self, count: int) -> None:
-        """Take back the last ``count`` tokens."""
-        self._matcher.rollback(count)
-
     def clone(self) -> GrammarState:
         """A copy that goes its own way."""
         return GrammarState(self._matcher.deep_copy(), self._vocab_size, self._end)
@@ -100,15 +96,13 @@ class GrammarState:
             )
 
 
-def compile_grammar(tokenizer: Tokenizer, params: SamplingParams) -> GrammarState | None:
-    """The start of the grammar that ``params`` ask for; None where they ask for none.
+def compile_grammar(tokenizer: Tokenizer, params: SamplingParams) -> GrammarState:
+    """The start of the grammar that ``params`` ask for; they are ``structured``.
 
     The first call for a tokenizer costs about a second, the first for a grammar some
     milliseconds; both are kept. Raises ``InputError`` for what is no schema, expression or
     grammar, or uses keywords that cannot be kept, and ``MissingDependencyError``.
     """
-    if not params.structured:
-        return None
     with _LOCK:
         compiler = _COMPILERS.get(tokenizer)
         if compiler is None:

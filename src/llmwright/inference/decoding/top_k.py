@@ -15,18 +15,10 @@ from llmwright.inference.decoding.ranking import first_of
 
 
 def keep_top_k(logits: Tensor, k: int | Tensor) -> Tensor:
-    """All but the ``k`` largest of logits [..., vocab] set to -inf; ``k=0`` keeps all.
-
-    ``k`` may be int64 [..., 1], one for each row, each at least 1.
-    """
-    vocab = logits.shape[-1]
-    if isinstance(k, Tensor):
-        count = k.clamp_max(vocab)  # [..., 1]
-        values = logits.topk(int(count.max())).values  # [..., most], falling
-        kept = first_of(logits, count, values.gather(-1, count - 1))
-        return logits.masked_fill(~kept, -torch.inf)
-    if k == 0 or k >= vocab:
-        return logits
-    threshold = logits.topk(k).values[..., -1:]  # [..., 1]
-    kept = first_of(logits, torch.full_like(threshold, k, dtype=torch.long), threshold)
+    """All but the ``k`` largest of logits [..., vocab] set to -inf; ``k`` is at least 1, a number
+    or int64 [..., 1]."""
+    count = torch.as_tensor(k, device=logits.device).clamp_max(logits.shape[-1])
+    count = count.expand(*logits.shape[:-1], 1)
+    values = logits.topk(int(count.max())).values  # [..., most], falling
+    kept = first_of(logits, count, values.gather(-1, count - 1))
     return logits.masked_fill(~kept, -torch.inf)

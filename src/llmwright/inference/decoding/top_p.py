@@ -19,9 +19,7 @@ from llmwright.inference.decoding.ranking import reaching
 def keep_top_p(logits: Tensor, p: float | Tensor) -> Tensor:
     """All but the most probable tokens that together reach mass ``p`` set to -inf.
 
-    ``p=1`` keeps all. Shapes: logits [..., vocab]; p a number or [..., 1].
+    Shapes: logits [..., vocab]; p a number or [..., 1].
     """
-    if not isinstance(p, Tensor) and p >= 1.0:
-        return logits
     weights = (logits - logits.amax(-1, keepdim=True)).exp_()
     return logits.masked_fill(~reaching(logits, weights, p), -torch.inf)

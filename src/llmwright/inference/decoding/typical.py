@@ -20,12 +20,10 @@ from llmwright.inference.decoding.ranking import reaching
 
 
 def keep_typical(logits: Tensor, mass: float | Tensor) -> Tensor:
-    """All but the most typical tokens that together reach ``mass`` set to -inf; 1 keeps all.
+    """All but the most typical tokens that together reach ``mass`` set to -inf.
 
     Shapes: logits [..., vocab]; mass a number or [..., 1].
     """
-    if not isinstance(mass, Tensor) and mass >= 1.0:
-        return logits
     logp = logits.log_softmax(-1)  # [..., vocab]
     p = logp.exp()
     entropy = torch.special.entr(p).sum(-1, keepdim=True)  # [..., 1], and 0 log 0 = 0

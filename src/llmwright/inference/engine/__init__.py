@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
-    from llmwright.inference.engine.blocks import BlockManager
+    from llmwright.inference.engine.blocks import BlockManager, Table
     from llmwright.inference.engine.core import EngineCore
     from llmwright.inference.engine.engine import Engine, EngineOptions
-    from llmwright.inference.engine.memory import MemoryPlan, plan_memory
+    from llmwright.inference.engine.memory import MemoryPlan
     from llmwright.inference.engine.request import Request, SoftPrompt, Token
     from llmwright.inference.engine.runner import Output, Runner, Step
+    from llmwright.inference.engine.runners import RunnerKind, make_runner
     from llmwright.inference.engine.stats import Stats, Times
     from llmwright.inference.engine.torch_runner import TorchRunner
 
@@ -31,13 +32,15 @@ _HOMES = {
     "Output": "runner",
     "Request": "request",
     "Runner": "runner",
+    "RunnerKind": "runners",
     "SoftPrompt": "request",
     "Stats": "stats",
     "Step": "runner",
+    "Table": "blocks",
     "Times": "stats",
     "Token": "request",
     "TorchRunner": "torch_runner",
-    "plan_memory": "memory",
+    "make_runner": "runners",
 }
 
 __all__ = [
@@ -49,13 +52,15 @@ __all__ = [
     "Output",
     "Request",
     "Runner",
+    "RunnerKind",
     "SoftPrompt",
     "Stats",
     "Step",
+    "Table",
     "Times",
     "Token",
     "TorchRunner",
-    "plan_memory",
+    "make_runner",
 ]
 
 if not TYPE_CHECKING:

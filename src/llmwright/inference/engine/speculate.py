@@ -69,9 +69,8 @@ class StepCost:
 class Speculator:
     """Gives drafts to sequences and learns from what came of them."""
 
-    def __init__(self, proposer: Proposer, longest: int = 16) -> None:
+    def __init__(self, proposer: Proposer) -> None:
         self._proposer = proposer
-        self._longest = longest
         self._controllers: dict[Sequence, LengthController] = {}
         self.cost = StepCost()
 
@@ -87,13 +86,9 @@ class Speculator:
         cost = self.cost.of_draft(max(len(answering), 1))
         asks, asking = [], []
         for sequence in answering:
-            controller = self._controllers.get(sequence)
-            if controller is None:
-                controller = LengthController(cost, self._longest)
-                self._controllers[sequence] = controller
-            controller.cost = cost
+            controller = self._controllers.setdefault(sequence, LengthController())
             room = sequence.request.limit - len(sequence.tokens) - 1
-            length = min(controller.next_length(), room)
+            length = min(controller.next_length(cost), room)
             if length > 0:
                 asking.append(sequence)
                 seeded = sequence.state.generator is not None and (
@@ -104,7 +99,7 @@ class Speculator:
         if not asks:
             return
         began = time.perf_counter()
-        drafts = self._proposer.propose_all(asks)
+        drafts = self._proposer.propose(asks)
         proposed = sum(len(draft.tokens) for draft in drafts)
         if proposed:
             self.cost.add_drafts(proposed, time.perf_counter() - began)

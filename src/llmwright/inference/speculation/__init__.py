@@ -34,12 +34,7 @@ if TYPE_CHECKING:
     )
     from llmwright.inference.speculation.generate import Speculation, speculative_generate
     from llmwright.inference.speculation.ngram import NGramProposer
-    from llmwright.inference.speculation.proposer import (
-        Ask,
-        Draft,
-        Proposer,
-        Sampling,
-    )
+    from llmwright.inference.speculation.proposer import Ask, Draft, Proposer
 
 _HOMES = {
     "Ask": "proposer",
@@ -52,7 +47,6 @@ _HOMES = {
     "Proposer": "proposer",
     "RULES": "deferral",
     "Rule": "deferral",
-    "Sampling": "proposer",
     "Speculation": "generate",
     "acceptance_rate": "expected",
     "best_length": "expected",
@@ -81,7 +75,6 @@ __all__ = [
     "NGramProposer",
     "Proposer",
     "Rule",
-    "Sampling",
     "Speculation",
     "acceptance_rate",
     "best_length",

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from llmwright.inference.decoding import sampler
+from llmwright.inference import decoding
 from llmwright.inference.speculation.proposer import Draft
 
 
@@ -91,7 +91,7 @@ def draw(weights: Tensor, generator: torch.Generator | None) -> int:
     """A token id with probability proportional to ``weights`` [vocab], by one uniform number and
     as ``decoding.choose`` draws it."""
     uniform = torch.rand(1, dtype=torch.float64, generator=generator)
-    return int(sampler.draw(weights[None], uniform.to(weights.device)))
+    return int(decoding.draw(weights[None], uniform.to(weights.device)))
 
 
 def verify_greedy(best: Sequence[int], drafted: Sequence[int]) -> tuple[list[int], int]:

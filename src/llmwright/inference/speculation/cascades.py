@@ -30,8 +30,10 @@ from torch import Tensor
 from llmwright.core import ConfigurationError, InputError, SamplingParams
 from llmwright.inference.decoding import (
     SamplingState,
+    check_tokens,
     choose,
     distribution,
+    distribution_after,
     states_along,
 )
 from llmwright.inference.speculation.acceptance import accept, draw
@@ -152,7 +154,7 @@ def cascade_generate(
     """A speculative cascade over ``prompt`` with drafts of ``length`` tokens.
 
     Raises ``ConfigurationError`` where the models have different vocabularies, ``length`` is
-    below 1 or ``tolerance`` not from 0 to 1.
+    below 1 or ``tolerance`` not from 0 to 1, and ``InputError`` for tokens the models lack.
     """
     _check(small, large, tolerance, length)
     state = SamplingState(params, prompt, ends=eos_ids)
@@ -178,7 +180,7 @@ def cascade_generate(
         drafts: list[int] = []
         for _ in range(k):
             raw.append(drafter.read([*tokens, *drafts])[0])
-            rows.append(state.probabilities(raw[-1], drafts))
+            rows.append(distribution_after(raw[-1], state, drafts))
             drafts.append(draw(rows[-1], state.generator))
         text = [*tokens, *drafts]
         p_logits = judge.read(text, k + 1)  # [k + 1, vocab]
@@ -211,6 +213,7 @@ def cascade_generate(
 
 
 def _room(models: Sequence[Decoder], prompt: Sequence[int], params: SamplingParams) -> int:
+    check_tokens(params, models[0].config.vocab_size)
     limit = min(model.config.max_position_embeddings for model in models)
     return min(params.max_tokens, limit - len(prompt))
 

@@ -24,11 +24,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from llmwright.core import ConfigurationError
-from llmwright.inference.engine.blocks import BlockManager, Table
-from llmwright.inference.engine.memory import plan_memory
-from llmwright.inference.engine.runner import Runner, Step
-from llmwright.inference.engine.runners import RunnerKind, make_runner, runs_native
+from llmwright.inference.decoding import distribution_after
+from llmwright.inference.engine import (
+    BlockManager,
+    Runner,
+    RunnerKind,
+    Step,
+    Table,
+    make_runner,
+)
 from llmwright.inference.speculation.acceptance import draw
 from llmwright.inference.speculation.proposer import Ask, Draft
 from llmwright.modeling import Model, ModelConfig
@@ -68,20 +72,8 @@ class DraftModelProposer:
         self._manager = BlockManager(runner.blocks, runner.block_size)
         self._texts: dict[int, _Text] = {}  # the one asked for longest ago first
 
-    def check_vocabulary(self, size: int) -> None:
-        """Raise ``ConfigurationError`` unless the target has the same number of token ids."""
-        own = self._config.vocab_size
-        if own != size:
-            raise ConfigurationError(
-                f"the draft model knows {own} tokens and the target {size}",
-                where="draft model", fix="use two models of one tokenizer",
-            )  # fmt: skip
-
-    def propose(self, key: int, token_ids: Sequence[int], length: int) -> Draft:
-        return self.propose_all([Ask(key, token_ids, length)])[0]
-
     @torch.inference_mode()
-    def propose_all(self, asks: Sequence[Ask]) -> list[Draft]:
+    def propose(self, asks: Sequence[Ask]) -> list[Draft]:
         """``k`` passes, where k is the largest length asked for."""
         limit = self._config.max_position_embeddings
         wanted = [min(ask.length, limit - len(ask.token_ids)) for ask in asks]
@@ -96,7 +88,7 @@ class DraftModelProposer:
             logits = self._read([self._texts[asks[i].key] for i in active])
             for row, i in zip(logits, active, strict=True):
                 state = asks[i].state
-                q = row if state is None else state.probabilities(row, drafts[i])
+                q = row if state is None else distribution_after(row, state, drafts[i])
                 if state is None or state.generator is None:
                     token = int(q.argmax())
                 else:
@@ -180,26 +172,13 @@ class DraftModelProposer:
 
 
 def draft_model(
-    model: Model,
-    *,
-    cache_tokens: int = 16_384,
-    block_size: int = 16,
-    runner: RunnerKind = "auto",
+    model: Model, *, cache_tokens: int = 16_384, runner: RunnerKind = "auto"
 ) -> DraftModelProposer:
     """A proposer over ``model`` with room for ``cache_tokens`` tokens of all sequences together.
 
     Raises ``CapacityError`` where that does not fit into the memory that is free.
     """
-    dtype = str(model.dtype).removeprefix("torch.")
-    plan = plan_memory(
-        model.decoder,
-        kv_dtype=dtype,
-        cache_tokens=cache_tokens,
-        block_size=block_size,
-        max_sequences=32,
-        token_budget=_CHUNK,
-        native=runs_native(model, runner),
+    made, _ = make_runner(
+        model, runner, cache_tokens=cache_tokens, max_sequences=32, token_budget=_CHUNK
     )
-    plan.check(model.source)
-    blocks = plan.cache_tokens // block_size
-    return DraftModelProposer(make_runner(model, blocks, block_size, "auto", runner), model.config)
+    return DraftModelProposer(made, model.config)

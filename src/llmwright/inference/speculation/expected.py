@@ -16,6 +16,7 @@ verifying k + 1 tokens as dear as one. On a processor it is not: a pass over n t
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from llmwright.core import ConfigurationError
@@ -56,6 +57,4 @@ def acceptance_rate(p: Tensor, q: Tensor) -> Tensor:
 
     p, q [..., vocab] -> [...].
     """
-    import torch
-
     return torch.minimum(p, q).sum(-1)

@@ -18,9 +18,14 @@ from dataclasses import dataclass, field
 import torch
 
 from llmwright.core import SamplingParams
-from llmwright.inference.decoding import SamplingState, distribution, process, states_along
+from llmwright.inference.decoding import (
+    SamplingState,
+    check_tokens,
+    distribution,
+    process,
+    states_along,
+)
 from llmwright.inference.speculation.acceptance import verify, verify_greedy
-from llmwright.inference.speculation.controller import LengthController
 from llmwright.inference.speculation.proposer import Ask, Proposer
 from llmwright.modeling import Decoder, KVCache
 
@@ -34,11 +39,6 @@ class Speculation:
     token_ids: list[int] = field(default_factory=list)
     drafted: list[int] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
-
-    @property
-    def rounds(self) -> int:
-        """Passes of the target."""
-        return len(self.drafted)
 
     @property
     def acceptance(self) -> float | None:
@@ -55,26 +55,26 @@ def speculative_generate(
     prompt: Sequence[int],
     params: SamplingParams,
     *,
-    length: int | LengthController = 4,
+    length: int = 4,
     eos_ids: Collection[int] = (),
 ) -> Speculation:
-    """Continue ``prompt`` (at least one token) with drafts of a fixed or adaptive ``length``.
+    """Continue ``prompt`` (at least one token) with drafts of ``length`` tokens.
 
     The answer follows the target's distribution under ``params`` whatever the proposer; with
     temperature 0 it is the greedy one. It ends with a token of ``eos_ids``, after
     ``params.max_tokens``, or where the target's positions end. Stop strings, grammars, searches
-    and several answers are the engine's.
+    and several answers are the engine's. Raises ``InputError`` for tokens the target lacks.
     """
     config = target.config
+    check_tokens(params, config.vocab_size)
     cache = KVCache(config, target.dtype, device=target.device)
     state = SamplingState(params, prompt, ends=eos_ids)
     tokens, done = list(prompt), Speculation()
     room = min(params.max_tokens, config.max_position_embeddings - len(tokens))
     while len(done.token_ids) < room:
-        wanted = length if isinstance(length, int) else length.next_length()
         # The round ends with a token that is not drafted, so the last one never is.
-        wanted = min(wanted, room - len(done.token_ids) - 1)
-        draft = proposer.propose_all([Ask(_KEY, tokens, wanted, state)])[0]
+        wanted = min(length, room - len(done.token_ids) - 1)
+        draft = proposer.propose([Ask(_KEY, tokens, wanted, state)])[0]
         k = len(draft.tokens)
         new = torch.tensor([tokens[cache.length :] + list(draft.tokens)], device=target.device)
         last = torch.arange(new.shape[1] - k - 1, new.shape[1], device=target.device)
@@ -89,8 +89,6 @@ def speculative_generate(
         cache.truncate(len(tokens) + accepted)
         done.drafted.append(k)
         done.accepted.append(accepted)
-        if isinstance(length, LengthController):
-            length.update(k, accepted)
         for token in chosen:
             tokens.append(token)
             done.token_ids.append(token)

@@ -65,13 +65,19 @@ class NGramProposer:
                 f"n-grams of {min_n} to {max_n} tokens", where="min_n, max_n",
                 fix="give 1 <= min_n <= max_n",
             )  # fmt: skip
-        self.min_n, self.max_n = min_n, max_n
+        self._min_n, self._max_n = min_n, max_n
         self._indexes: dict[int, NGramIndex] = {}
 
-    def propose(self, key: int, token_ids: Sequence[int], length: int) -> Draft:
+    def propose(self, asks: Sequence[Ask]) -> list[Draft]:
+        return [self._draft(ask.key, ask.token_ids, ask.length) for ask in asks]
+
+    def forget(self, key: int) -> None:
+        self._indexes.pop(key, None)
+
+    def _draft(self, key: int, token_ids: Sequence[int], length: int) -> Draft:
         index = self._indexes.get(key)
         if index is None or index.length > len(token_ids):
-            index = self._indexes[key] = NGramIndex(self.min_n, self.max_n)
+            index = self._indexes[key] = NGramIndex(self._min_n, self._max_n)
         index.extend(token_ids)
         start = index.match(token_ids) if length > 0 else None
         if start is None:
@@ -81,9 +87,3 @@ class NGramProposer:
         while len(draft) < length:
             draft.append(draft[-period])
         return Draft(tuple(draft))
-
-    def propose_all(self, asks: Sequence[Ask]) -> list[Draft]:
-        return [self.propose(ask.key, ask.token_ids, ask.length) for ask in asks]
-
-    def forget(self, key: int) -> None:
-        self._indexes.pop(key, None)

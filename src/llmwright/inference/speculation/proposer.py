@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor
+
+from llmwright.inference.decoding import SamplingState
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,38 +29,22 @@ class Draft:
     probabilities: Tensor | None = None
 
 
-class Sampling(Protocol):
-    """How the next token of one sequence is drawn, the same for target and draft: what a proposer
-    needs of ``decoding.SamplingState``."""
-
-    @property
-    def generator(self) -> torch.Generator | None: ...
-
-    def probabilities(self, logits: Tensor, drafted: Sequence[int]) -> Tensor:
-        """Logits [vocab] -> distribution [vocab], where ``drafted`` tokens stand after the
-        sequence (penalties count them)."""
-        ...
-
-
 class Ask(NamedTuple):
     """A wish for at most ``length`` tokens after ``token_ids`` (prompt and output so far) of the
-    sequence ``key``; ``state`` None means greedy."""
+    sequence ``key``. ``state``, which a proposer does not move, says how the target draws, so that
+    drafts can be drawn alike; None means greedy."""
 
     key: int
     token_ids: Sequence[int]
     length: int
-    state: Sampling | None = None
+    state: SamplingState | None = None
 
 
 class Proposer(Protocol):
     """Guesses the next tokens of sequences, each named by a key of the caller's choice."""
 
-    def propose(self, key: int, token_ids: Sequence[int], length: int) -> Draft:
-        """At most ``length`` tokens to follow ``token_ids``, greedily."""
-        ...
-
-    def propose_all(self, asks: Sequence[Ask]) -> list[Draft]:
-        """The same for several sequences at once, in the order asked."""
+    def propose(self, asks: Sequence[Ask]) -> list[Draft]:
+        """A draft for each, in the order asked; an empty one where nothing is to be said."""
         ...
 
     def forget(self, key: int) -> None:
