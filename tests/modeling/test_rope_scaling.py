@@ -246,7 +246,7 @@ def test_a_table_of_the_attention_factor():
 @pytest.fixture
 def model() -> Model:
     config = replace(TINY, max_position_embeddings=L)
-    return Model(tiny(config), None, config, "tiny", "0", torch.float32)  # type: ignore[arg-type]
+    return Model(tiny(config), None, "tiny", "0")  # type: ignore[arg-type]
 
 
 @torch.inference_mode()

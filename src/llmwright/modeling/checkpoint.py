@@ -134,7 +134,7 @@ def write_folder(
     """Write a model's folder with these weights, and what else its config.json shall hold."""
     config = {
         **model.config.to_dict(),
-        "dtype": str(model.decoder.dtype).removeprefix("torch."),
+        "dtype": str(model.dtype).removeprefix("torch."),
         "bos_token_id": model.tokenizer.bos_id,
         "eos_token_id": sorted(model.tokenizer.eos_ids) or None,
         "pad_token_id": model.tokenizer.pad_id,

@@ -64,7 +64,7 @@ def extend_context(model: Model, scaling: RopeScaling | None, context: int) -> M
     decoder.config = config
     decoder.model = _shell(model.decoder.model)
     decoder.model.rotary = RotaryEmbedding(config.head_dim, config.rope_theta, scaling)
-    return replace(model, decoder=decoder, config=config)
+    return replace(model, decoder=decoder)
 
 
 def _shell(module: Shared) -> Shared:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from llmwright.core import ConfigurationError, settings
+from llmwright.core import ConfigurationError, DType, settings
 from llmwright.modeling.checkpoint import load_safetensors
 from llmwright.modeling.config import ModelConfig
 from llmwright.modeling.decoder import Decoder
 from llmwright.modeling.gguf_reader import load_gguf
 from llmwright.modeling.sources import resolve
 from llmwright.tokenization import Tokenizer, load_tokenizer, read_gguf
-
-DType = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +22,16 @@ class Model:
 
     decoder: Decoder
     tokenizer: Tokenizer
-    config: ModelConfig
     source: str
     fingerprint: str
-    dtype: torch.dtype
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.decoder.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.decoder.dtype
 
 
 def load_model(source: str | Path, dtype: DType = "auto", *, packed: bool = False) -> Model:
@@ -50,7 +53,7 @@ def load_model(source: str | Path, dtype: DType = "auto", *, packed: bool = Fals
     else:
         decoder = load_safetensors(files.path, wanted, packed=packed)
         tokenizer = load_tokenizer(files.path)
-    return Model(decoder, tokenizer, decoder.config, files.source, files.fingerprint, wanted)
+    return Model(decoder, tokenizer, files.source, files.fingerprint)
 
 
 def choose_dtype(dtype: DType) -> torch.dtype:

@@ -148,7 +148,7 @@ def test_held_back_text_is_given_out_at_the_end(tiny):
 
 
 def test_the_context_is_filled_to_the_last_place_and_not_beyond(tiny):
-    small = without_eos(replace(tiny, config=replace(tiny.config, max_position_embeddings=40)))
+    small = without_eos(extend_context(tiny, None, 40))
     with Engine(small, token_budget=16) as running:
         tokens = asyncio.run(collect(running, prompt_of(3, 33), SamplingParams(max_tokens=100)))
         assert len(tokens) == 7
@@ -430,7 +430,7 @@ def test_a_program_may_end_while_the_engine_works(tiny_model_path):
 import asyncio
 from llmwright.core import SamplingParams
 from llmwright.inference import Engine
-from llmwright.modeling import load_model
+from llmwright.modeling import extend_context, load_model
 
 async def main():
     global stream

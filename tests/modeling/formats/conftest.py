@@ -45,6 +45,6 @@ def make_model(tiny_model_path: Path) -> MakeModel:
                 if isinstance(module, torch.nn.Linear) and name != "lm_head"
             }
             replace_linears(decoder, layers)
-        return Model(decoder, tokenizer, config, "/somewhere/tiny", "", torch.float32)
+        return Model(decoder, tokenizer, "/somewhere/tiny", "")
 
     return make
