@@ -25,7 +25,7 @@ def edit(folder, old, new):
 
 
 def ran(built):
-    return [stage.name for stage in built.stages if not stage.reused]
+    return [stage.name for stage in built.stages.values() if not stage.reused]
 
 
 def test_a_build_from_documents_to_an_answer(small_recipe):

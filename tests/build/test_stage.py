@@ -42,9 +42,7 @@ def test_a_stage_that_stands_is_not_run_again(tmp_path):
     assert text == "b(a())"
 
 
-@pytest.mark.parametrize(
-    "change", [{"version": 2}, {"parameters": {"x": 1}}, {"sources": {"file": "hash"}}]
-)
+@pytest.mark.parametrize("change", [{"parameters": {"x": 1}}, {"sources": {"file": "hash"}}])
 def test_whatever_decides_the_output_decides_the_key(tmp_path, change):
     recorder = Recorder()
     recorder.ran_in([recorder.stage("a")], tmp_path)
@@ -54,9 +52,9 @@ def test_whatever_decides_the_output_decides_the_key(tmp_path, change):
 def test_a_change_that_alters_nothing_reruns_nothing_below(tmp_path):
     recorder = Recorder()
     recorder.ran_in([recorder.stage("a", text="same"), recorder.stage("b", ["a"])], tmp_path)
-    again = [recorder.stage("a", text="same", version=2), recorder.stage("b", ["a"])]
+    again = [recorder.stage("a", text="same", parameters={"x": 2}), recorder.stage("b", ["a"])]
     assert recorder.ran_in(again, tmp_path)[0] == ["a"]
-    other = [recorder.stage("a", text="other", version=3), recorder.stage("b", ["a"])]
+    other = [recorder.stage("a", text="other", parameters={"x": 3}), recorder.stage("b", ["a"])]
     assert recorder.ran_in(other, tmp_path)[0] == ["a", "b"]
 
 
@@ -74,17 +72,17 @@ def test_a_damaged_result_is_made_anew(tmp_path):
 def test_going_back_one_change_is_free_and_older_results_go(tmp_path):
     recorder = Recorder()
     for version in (1, 2, 3):
-        recorder.ran_in([recorder.stage("a", version=version)], tmp_path)
+        recorder.ran_in([recorder.stage("a", parameters={"x": version})], tmp_path)
     assert len(list(tmp_path.glob("a-*"))) == 2
-    assert recorder.ran_in([recorder.stage("a", version=2)], tmp_path)[0] == []
-    assert recorder.ran_in([recorder.stage("a", version=1)], tmp_path)[0] == ["a"]
+    assert recorder.ran_in([recorder.stage("a", parameters={"x": 2})], tmp_path)[0] == []
+    assert recorder.ran_in([recorder.stage("a", parameters={"x": 1})], tmp_path)[0] == ["a"]
 
 
 def test_one_name_that_begins_another_is_not_pruned_with_it(tmp_path):
     recorder = Recorder()
     stages = [recorder.stage("a"), recorder.stage("a-b")]
     for version in (1, 2, 3):
-        recorder.ran_in([recorder.stage("a", version=version), stages[1]], tmp_path)
+        recorder.ran_in([recorder.stage("a", parameters={"x": version}), stages[1]], tmp_path)
     assert recorder.ran_in([stages[1]], tmp_path)[0] == []
 
 

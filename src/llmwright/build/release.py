@@ -24,10 +24,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llmwright.build.assistant import Assistant, Models
+from llmwright.build.assistant import Assistant, Models, is_path
 from llmwright.build.gates import GateResult
-from llmwright.build.pipeline import behaviour, read_scores
-from llmwright.build.recipe import Recipe
+from llmwright.build.pipeline import read_scores
+from llmwright.build.recipe import Behaviour, Recipe
 from llmwright.build.stage import StageResult
 from llmwright.core import (
     InputError,
@@ -36,8 +36,8 @@ from llmwright.core import (
     atomic_folder,
     content_hash,
     file_hash,
-    is_endpoint,
     read_json,
+    read_text,
     write_json,
 )
 
@@ -47,26 +47,49 @@ _MEASURED = ("retrieval", "perplexity", "answers")
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A build that ended: where the release stands and what was measured."""
+    """A build that ended: what went in, what was measured, and the folder of its release."""
 
     folder: Path
-    hash: str
+    recipe: Recipe
+    models: Models
+    stages: Mapping[str, StageResult]
     scores: Mapping[str, Score]
     gates: Sequence[GateResult]
-    stages: Sequence[StageResult]
 
     @property
     def passed(self) -> bool:
         return all(result.passed for result in self.gates)
 
+    @property
+    def hash(self) -> str:
+        return content_hash(self.content())
+
+    def content(self) -> dict[str, Any]:
+        """What the release is, apart from the place and the time."""
+        return {
+            "format": FORMAT,
+            "name": self.recipe.project.name,
+            "description": self.recipe.project.description,
+            "model": self.models.chat_fingerprint,
+            "embedder": self.models.embedder_fingerprint,
+            "behaviour": content_hash(self.recipe.behaviour.model_dump(mode="json")),
+            "stages": {name: stage.digest for name, stage in self.stages.items()},
+            "scores": [asdict(score) for score in self.scores.values()],
+            "gates": [
+                {"gate": str(result.gate), "value": result.value, "passed": result.passed}
+                for result in self.gates
+            ],
+        }
+
     def summary(self) -> dict[str, Any]:
         """For programs."""
+        content = self.content()
         return {
             "release": str(self.folder),
             "hash": self.hash,
             "passed": self.passed,
-            "scores": [asdict(score) for score in self.scores.values()],
-            "gates": [_gate_record(result) for result in self.gates],
+            "scores": content["scores"],
+            "gates": content["gates"],
             "stages": [
                 {
                     "name": stage.name,
@@ -74,7 +97,7 @@ class Built:
                     "seconds": stage.seconds,
                     "reused": stage.reused,
                 }
-                for stage in self.stages
+                for stage in self.stages.values()
             ],
         }
 
@@ -89,45 +112,25 @@ def measured(stages: Mapping[str, StageResult]) -> dict[str, Score]:
     }
 
 
-def write_release(
-    folder: Path,
-    recipe: Recipe,
-    models: Models,
-    stages: Mapping[str, StageResult],
-    scores: Mapping[str, Score],
-    gates: Sequence[GateResult],
-    report: str,
-) -> Built:
-    """Put the stages' outputs together at ``folder``, whole or not at all."""
-    acts = behaviour(recipe)
-    content = {
-        "format": FORMAT,
-        "name": recipe.project.name,
-        "description": recipe.project.description,
-        "model": models.chat_fingerprint,
-        "embedder": models.embedder_fingerprint,
-        "behaviour": content_hash(acts),
-        "stages": {name: result.digest for name, result in stages.items()},
-        "scores": [asdict(score) for score in scores.values()],
-        "gates": [_gate_record(result) for result in gates],
-    }
-    with atomic_folder(folder) as new:
+def write_release(built: Built, report: str) -> None:
+    """Put the stages' outputs together at ``built.folder``, whole or not at all."""
+    stages, models = built.stages, built.models
+    with atomic_folder(built.folder) as new:
         shutil.copytree(stages["index"].output / "index", new / "index")
         if "adapter" in stages:
             shutil.copytree(stages["adapter"].output / "adapter", new / "adapter")
         for name in _MEASURED:
             if name in stages:
                 shutil.copytree(stages[name].output, new / "evaluation" / name)
-        shutil.copyfile(recipe.path, new / "recipe.toml")
-        write_json(new / "behaviour.json", acts)
+        shutil.copyfile(built.recipe.path, new / "recipe.toml")
+        write_json(new / "behaviour.json", built.recipe.behaviour.model_dump(mode="json"))
         (new / "report.html").write_text(report, encoding="utf-8")
-        whole = content_hash(content)
         manifest = {
-            **content,
-            "hash": whole,
+            **built.content(),
+            "hash": built.hash,
             "sources": {
-                "model": _portable(models.chat, folder),
-                "embedder": _portable(models.embedder_source, folder),
+                "model": _portable(models.chat, built.folder),
+                "embedder": _portable(models.embedder_source, built.folder),
             },
             "files": {
                 path.relative_to(new).as_posix(): file_hash(path)
@@ -136,23 +139,16 @@ def write_release(
             },
         }
         write_json(new / "manifest.json", manifest)
-    return Built(folder, whole, scores, gates, list(stages.values()))
-
-
-def _gate_record(result: GateResult) -> dict[str, Any]:
-    return {"gate": str(result.gate), "value": result.value, "passed": result.passed}
 
 
 def _portable(source: str, folder: Path) -> str:
     """A source as the release keeps it: local paths relative to the release, so that both can be
     moved together and no machine's path is written down."""
-    if is_endpoint(source) or source.partition(":")[0] in ("pypi", "hf"):
-        return source
-    return "./" + Path(os.path.relpath(source, folder)).as_posix()
+    return "./" + Path(os.path.relpath(source, folder)).as_posix() if is_path(source) else source
 
 
 def _from_portable(source: str, folder: Path) -> str:
-    return os.path.normpath(folder / source) if source.startswith("./") else source
+    return os.path.normpath(folder / source) if is_path(source) else source
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -191,9 +187,9 @@ def open_release(folder: Path) -> Assistant:
     """Open a release as a `ChatModel`. Raises ``InputError`` where it is damaged and
     ``ModelSourceError`` where the base model is not the one it was built on."""
     manifest = read_manifest(folder)
-    acts = read_json(folder / "behaviour.json")
+    behaviour = Behaviour.model_validate_json(read_text(folder / "behaviour.json"))
     sources = {name: _from_portable(text, folder) for name, text in manifest["sources"].items()}
-    models = Models.find(sources["model"], sources["embedder"], acts["dtype"])
+    models = Models.find(sources["model"], sources["embedder"], behaviour.dtype)
     for name, found, expected in (
         ("model", models.chat_fingerprint, manifest["model"]),
         ("embedder", models.embedder_fingerprint, manifest["embedder"]),
@@ -210,6 +206,6 @@ def open_release(folder: Path) -> Assistant:
         models,
         folder / "index",
         adapter if adapter.is_dir() else None,
-        acts,
+        behaviour,
         manifest["hash"],
     )

@@ -3,29 +3,22 @@ went wrong and what went well, with sources, and how long each stage took."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llmwright import __version__
 from llmwright.build import figures
-from llmwright.build.assistant import Models
-from llmwright.build.gates import GateResult, headline
-from llmwright.build.recipe import Recipe
+from llmwright.build.gates import headline
+from llmwright.build.release import Built
 from llmwright.build.stage import StageResult
-from llmwright.core import Score, read_jsonl, read_text
+from llmwright.core import read_jsonl, read_text
 
 _SHOWN = 4  # examples of each kind
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_report(
-    recipe: Recipe,
-    models: Models,
-    stages: Mapping[str, StageResult],
-    scores: Mapping[str, Score],
-    gates: Sequence[GateResult],
-) -> str:
+def render_report(built: Built) -> str:
     """The page as text. All that came out of documents or a model is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -36,7 +29,8 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = headline(scores.values())
+    stages = built.stages
+    shown = headline(built.scores.values())
     within_one = [score for score in shown if not score.name.startswith("perplexity")]
     answers = _records(stages, "answers")
     scored = [record for record in answers if record["token_f1"] is not None]
@@ -44,11 +38,9 @@ def render_report(
     half = (len(ranked) + 1) // 2
     return environment.get_template("report.html").render(
         version=__version__,
-        recipe=recipe,
-        recipe_text=read_text(recipe.path),
-        models=models,
-        gates=gates,
-        passed=all(result.passed for result in gates),
+        built=built,
+        recipe=built.recipe,
+        recipe_text=read_text(built.recipe.path),
         scores=shown,
         intervals=figures.intervals(within_one) if within_one else "",
         curve=_curve(stages),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from llmwright.build.assistant import Models
+from llmwright.build.assistant import Models, is_path
 from llmwright.build.gates import check_gates
 from llmwright.build.pipeline import plan
 from llmwright.build.recipe import Recipe
@@ -30,7 +30,6 @@ def build(
     one that stands: it is written beside it as `release-failed/`; see ``Built.passed``.
     """
     out = out or recipe.locate("release")
-    workspace = workspace or recipe.locate(".llmwright")
     models = Models.find(
         _locate(recipe, recipe.model.base),
         _locate(recipe, recipe.retrieval.embedder),
@@ -48,19 +47,19 @@ def build(
         else:
             say(f"{number} {stage.name:<{width}}  {result.seconds:6.1f} s")
 
-    results = run_stages(stages, workspace, observe)
+    results = run_stages(stages, workspace or recipe.locate(".llmwright"), observe)
     scores = measured(results)
     gates = check_gates(recipe.evaluation.gates, scores)
-    passed = all(result.passed for result in gates)
-    folder = out if passed else out.with_name(out.name + "-failed")
-    if passed:
-        shutil.rmtree(out.with_name(out.name + "-failed"), ignore_errors=True)
-    report = render_report(recipe, models, results, scores, gates)
-    return write_release(folder, recipe, models, results, scores, gates, report)
+    built = Built(out, recipe, models, results, scores, gates)
+    failed = out.with_name(out.name + "-failed")
+    if built.passed:
+        shutil.rmtree(failed, ignore_errors=True)
+    else:
+        built = replace(built, folder=failed)
+    write_release(built, render_report(built))
+    return built
 
 
 def _locate(recipe: Recipe, source: str) -> str:
-    """A model source with local paths taken from the recipe's folder."""
-    if re.match(r"[a-z]+:", source):
-        return source
-    return str(recipe.locate(source))
+    """A model's source, its path taken from the recipe's folder."""
+    return str(recipe.locate(source)) if is_path(source) else source

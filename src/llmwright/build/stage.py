@@ -1,9 +1,9 @@
 """The stage contract: what a build is made of, and why nothing finished is done twice.
 
 A stage reads the outputs of earlier stages and files outside the build, and writes one folder.
-Its **key** is the hash of all that decides its output: name, version of its code and of this
-package, parameters, hashes of the outside files, digests of the outputs it reads. Its **digest**
-is the hash of what came out. A stage whose key stands on disk is reused; since keys are made of
+Its **key** is the hash of all that decides its output: name, version of this package,
+parameters, hashes of the outside files, digests of the outputs it reads. Its **digest** is the
+hash of what came out. A stage whose key stands on disk is reused; since keys are made of
 digests and not of keys, a change that alters nothing downstream reruns nothing downstream (early
 cut-off, as in Mokhov, Mitchell & Peyton Jones, "Build Systems à la Carte", 2018).
 
@@ -47,7 +47,6 @@ class Stage:
 
     name: str
     run: Callable[[Path, Mapping[str, Path]], None]
-    version: int = 1
     parameters: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
@@ -95,7 +94,7 @@ def _run(
 ) -> StageResult:
     identity = {
         "name": stage.name,
-        "version": [__version__, stage.version],
+        "version": __version__,
         "parameters": dict(stage.parameters),
         "sources": dict(stage.sources),
         "inputs": {name: done[name].digest for name in stage.reads},
@@ -157,7 +156,7 @@ def _prune(workspace: Path, current: Iterable[StageResult]) -> None:
         others = [
             path
             for path in workspace.glob(f"{result.name}-*")
-            if path != folder and path.is_dir() and path.name[len(result.name) + 1 :][:16].isalnum()
+            if path != folder and path.name.rpartition("-")[0] == result.name
         ]
         others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in others[_KEPT - 1 :]:

