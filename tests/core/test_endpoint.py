@@ -68,17 +68,27 @@ def test_the_key_goes_home_alone(monkeypatch):
 
 
 def test_an_own_address_needs_no_key(monkeypatch):
-    with pytest.raises(ConfigurationError, match="there is no API key; set OPENAI_API_KEY"):
+    with pytest.raises(
+        ConfigurationError, match=r"^openai:m: there is no API key; set OPENAI_API_KEY"
+    ):
         endpoint_of("openai:m")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:8000/v1")
     assert endpoint_of("openai:m") == ("http://localhost:8000/v1", "m", None)
 
 
-@pytest.mark.parametrize("source", ["openai:", "http://host/v1", "http://host/v1#"])
-def test_a_source_without_a_name(monkeypatch, source):
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("openai:", "the model's name is missing; write openai:NAME."),
+        ("http://host/v1", "the address does not say which model; write http://host/v1#MODEL."),
+        ("http://host/v1#", "the address does not say which model; write http://host/v1#MODEL."),
+    ],
+)
+def test_a_source_without_a_name(monkeypatch, source, sentence):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with pytest.raises(ModelSourceError, match=r"write (openai:NAME|http://host/v1#MODEL)"):
+    with pytest.raises(ModelSourceError) as caught:
         endpoint_of(source)
+    assert str(caught.value) == f"{source}: {sentence}"
 
 
 @pytest.mark.parametrize(
@@ -170,21 +180,93 @@ def test_the_key_is_not_shown_not_even_in_part():
 
 @pytest.mark.parametrize("url", ["", "localhost:80/v1", "ftp://host/v1", "http://", "http://[::1/"])
 def test_what_is_no_address(url):
-    with pytest.raises(ConfigurationError, match="is not the address"):
+    with pytest.raises(ConfigurationError) as caught:
         endpoint(url=url)
+    assert str(caught.value) == (
+        f"base_url: {url!r} is not the address of an endpoint; "
+        "give something like http://localhost:8000/v1."
+    )
 
 
 @pytest.mark.parametrize("key", ["ключ", "sk-1\nsk-2"])
 def test_what_is_no_key(key):
-    with pytest.raises(ConfigurationError, match="API key") as caught:
+    with pytest.raises(ConfigurationError, match=r"^host: the API key holds characters") as caught:
         endpoint(key)
+    assert "as one line of ASCII" in caught.value.fix
     assert key[:4] not in str(caught.value)
     assert endpoint(" sk-1\n").client_options()["headers"] == {"Authorization": "Bearer sk-1"}
     assert endpoint("").client_options()["headers"] == {}
 
 
+def test_a_body_is_one_json_object():
+    assert endpoint().payload('{"a": 1, "error": null}') == {"a": 1, "error": None}
+    for body, said in {
+        "<html>": "answered what is not JSON: '<html>'",
+        "[1]": "answered what is not a JSON object: '[1]'",
+        '{"error": {"message": "no luck"}}': "reported an error: no luck",
+        f'{{"error": "{KEY}"}}': "reported an error: ***",
+    }.items():
+        with pytest.raises(UpstreamError) as caught:
+            endpoint().payload(body)
+        assert str(caught.value) == (
+            f"http://host/v1/x: {said}; check that it speaks OpenAI's protocol."
+        )
+
+
+def test_the_servers_words_are_cut_at_200_characters():
+    for length, shown in {200: "-" * 200, 201: "-" * 200 + "..."}.items():
+        with pytest.raises(UpstreamError) as caught:
+            endpoint().wait_after(answer(400, "-" * length), 0)
+        assert caught.value.what == f"answered 400, {shown!r}"
+
+
+@pytest.mark.parametrize(
+    ("status", "fix"),
+    [
+        (400, "change the request"),
+        (403, "check what the API key may do"),
+        (404, "check the address and the name of the model"),
+        (500, "try again later"),
+        (501, "try again later"),
+    ],
+)
+def test_the_way_out_follows_the_status(status, fix):
+    with pytest.raises(UpstreamError) as caught:
+        endpoint(retries=0).wait_after(answer(status), 0)
+    assert str(caught.value) == f"http://host/v1/x: answered {status}; {fix}."
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TimeoutError(), "no answer within 3 s"),
+        (httpx.ReadTimeout("slow"), "no answer within 3 s"),
+        (httpx.ConnectError("refused"), "refused"),
+        (httpx.ConnectError(""), "ConnectError"),
+        (httpx.ConnectError(KEY), "***"),
+    ],
+)
+def test_a_failure_of_the_connection_in_words(error, words):
+    with pytest.raises(UpstreamError) as caught:
+        endpoint(retries=0).wait_after(error, 0)
+    assert caught.value.what == words
+    assert caught.value.fix == "check that the server runs and the address is right"
+    assert caught.value.__cause__ is error
+
+
+def test_how_the_client_is_made():
+    options = endpoint(timeout=3).client_options()
+    assert options["timeout"] == httpx.Timeout(3)
+    assert endpoint(timeout=60).client_options()["timeout"] == httpx.Timeout(60, connect=10)
+    assert options["headers"] == {"Authorization": f"Bearer {KEY}"}
+    made = endpoint(url="https://me:pass@host/v1/")
+    assert str(made.url) == "https://me:pass@host/v1/x"
+    assert made.where == "https://host/v1/x"
+
+
 def test_no_proxy_between_this_machine_and_itself():
-    assert not endpoint(url="http://127.0.0.1:8000/v1").client_options()["trust_env"]
+    for host in ("127.0.0.1", "localhost", "[::1]"):
+        assert not endpoint(url=f"http://{host}:8000/v1").client_options()["trust_env"]
     assert endpoint().client_options()["trust_env"]
 
 

@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,9 @@ from llmwright.core import (
     atomic_write,
     read_json,
     read_jsonl,
+    read_located_jsonl,
     read_text,
+    reading,
     sweep,
     write_json,
     write_jsonl,
@@ -62,17 +66,20 @@ def test_what_killed_writes_left_is_swept_and_nothing_else(tmp_path):
 
 def test_writing_where_a_file_stands_in_the_way_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(InputError, match="cannot write here"),
-        atomic_write(tmp_path / "file" / "x"),
-    ):
-        raise AssertionError("the block must not run")
+    for write in (atomic_write, atomic_folder):
+        path = tmp_path / "file" / "x"
+        with pytest.raises(InputError, match=rf"^{path}: cannot write here"), write(path):
+            raise AssertionError("the block must not run")
 
 
 def test_text_that_is_not_utf8_names_its_line(tmp_path):
     path = tmp_path / "latin.txt"
     path.write_bytes(b"one\ntwo\ncaf\xe9\n")
-    with pytest.raises(InputError, match=r"line 3.*0xe9.*save the file as UTF-8"):
+    with pytest.raises(InputError) as caught:
+        read_text(path)
+    assert str(caught.value) == (f"{path}, line 3: byte 0xe9 is not UTF-8; save the file as UTF-8.")
+    path.write_bytes(b"\xe9")
+    with pytest.raises(InputError, match=r"line 1: byte 0xe9"):
         read_text(path)
 
 
@@ -102,27 +109,77 @@ def test_appended_records_are_read_back(tmp_path):
     assert read_jsonl(path) == [{"a": 1}, {"a": "\u2028 two"}]
 
 
+OBJECT = "each line must hold one JSON object"
+
+
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "what", "fix"),
     [
-        ('{"text": "a"', "line 2.*not valid JSON"),
-        ("[1]", "line 2.*JSON list"),
-        ('{"id": 1}', "line 2.*'text' is missing"),
-        ('{"text": 3}', "line 2.*'text' is a int"),
+        (
+            '{"text": "a"',
+            "not valid JSON: Expecting ',' delimiter",
+            OBJECT.replace("one", "one whole"),
+        ),
+        ("[1]", "holds a JSON list", OBJECT),
+        ('{"id": 1}', "the field 'text' is missing", "fields needed: text, n"),
+        ('{"text": "a"}', "the field 'n' is missing", "fields needed: text, n"),
+        ('{"text": 3, "n": 1}', "the field 'text' is a int", "it must be a str"),
+        ('{"text": "", "n": "1"}', "the field 'n' is a str", "it must be a int"),
     ],
 )
-def test_a_broken_record_is_named_by_its_line(tmp_path, line, message):
+def test_a_broken_record_is_named_by_its_line(tmp_path, line, what, fix):
     path = tmp_path / "r.jsonl"
-    path.write_text('{"text": "fine"}\n' + line + "\n")
-    with pytest.raises(InputError, match=message):
-        read_jsonl(path, {"text": str})
+    path.write_text(f'{{"text": "fine", "n": 1}}\n\n \n{line}\n')
+    with pytest.raises(InputError) as caught:
+        read_jsonl(path, {"text": str, "n": int})
+    assert (caught.value.where, caught.value.what, caught.value.fix) == (
+        f"{path}, line 4",
+        what,
+        fix,
+    )
+
+
+def test_each_record_knows_where_it_stands(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text('\n{"a": 1}\n\n{"a": "\u2028"}')
+    expected = [(f"{path}, line 2", {"a": 1}), (f"{path}, line 4", {"a": "\u2028"})]
+    assert read_located_jsonl(path) == expected
+    assert read_located_jsonl(path, {"a": object}) == expected
 
 
 def test_no_record_at_all_is_an_error(tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text("\n\n")
-    with pytest.raises(InputError, match="holds no record"):
+    with pytest.raises(InputError) as caught:
         read_jsonl(path)
+    assert str(caught.value) == f"{path}: holds no record; write one JSON object a line."
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
+    path = tmp_path / "none.txt"
+    for read in (read_text, read_json, read_jsonl):
+        with pytest.raises(InputError) as caught:
+            read(path)
+        assert str(caught.value) == (
+            f"{path}: cannot be read (No such file or directory); check the path and its permissions."
+        )
+    with pytest.raises(InputError, match="cannot be read"), reading(path):
+        raise OSError("no words of the system")
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    path = tmp_path / "r.jsonl"
+    for write in (write_jsonl, append_jsonl):
+        with pytest.raises(InputError) as caught:
+            write(path, [{"a": 1}] if write is write_jsonl else {"a": 1})
+        assert str(caught.value) == (
+            f"{path}: cannot write here (No space left on device); "
+            "choose a folder you may write to, with enough space left."
+        )
 
 
 def test_json_refuses_nan_and_keeps_the_old_file(tmp_path):
@@ -132,5 +189,38 @@ def test_json_refuses_nan_and_keeps_the_old_file(tmp_path):
         write_json(path, {"a": float("nan")})
     assert read_json(path) == {"a": 1.5}
     path.write_text("{\n 'a'")
-    with pytest.raises(InputError, match=r"a\.json, line 2: not valid JSON"):
+    with pytest.raises(InputError) as caught:
         read_json(path)
+    assert caught.value.where == f"{path}, line 2"
+    assert caught.value.what.startswith("not valid JSON: Expecting property name")
+    assert caught.value.fix == "look at column 2"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        append_jsonl(path, {"a": float("nan")})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_jsonl(path, [{"a": float("nan")}])
+
+
+def test_json_is_written_for_people_and_programs(tmp_path):
+    write_json(tmp_path / "deep" / "a.json", {"é": [1]})
+    assert (tmp_path / "deep" / "a.json").read_text() == '{\n  "é": [\n    1\n  ]\n}\n'
+    write_jsonl(tmp_path / "a.jsonl", [{"é": 1}, {"b": 2}])
+    append_jsonl(tmp_path / "a.jsonl", {"ü": 3})
+    assert (tmp_path / "a.jsonl").read_text() == '{"é": 1}\n{"b": 2}\n{"ü": 3}\n'
+
+
+def test_who_may_read_what_was_written(tmp_path):
+    write_json(tmp_path / "a.json", 1)
+    with atomic_folder(tmp_path / "more" / "folder"):
+        pass
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "more" / "folder").stat().st_mode & 0o777 == 0o755
+
+
+def test_the_temporary_file_lies_beside_its_target_and_is_hidden(tmp_path):
+    target = tmp_path / "deep" / "a.txt"
+    for write in (atomic_write, atomic_folder):
+        with write(target) as temporary:
+            assert temporary.parent == target.parent
+            assert temporary.name.startswith(".a.txt.")
+            if write is atomic_write:
+                temporary.write_text("new")
