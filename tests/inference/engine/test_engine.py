@@ -19,6 +19,7 @@ from llmwright.core import CapacityError, InputError, SamplingParams
 from llmwright.inference.decoding import SamplingState, choose
 from llmwright.inference.engine import Engine, TorchRunner
 from llmwright.inference.native import native_available
+from llmwright.modeling import extend_context
 
 SAMPLED = SamplingParams(max_tokens=12, temperature=1.0, top_k=50, top_p=0.95, seed=5)
 
@@ -430,7 +431,7 @@ def test_a_program_may_end_while_the_engine_works(tiny_model_path):
 import asyncio
 from llmwright.core import SamplingParams
 from llmwright.inference import Engine
-from llmwright.modeling import extend_context, load_model
+from llmwright.modeling import load_model
 
 async def main():
     global stream
