@@ -22,7 +22,7 @@ from llmwright.core import InputError, SamplingParams, SearchMode, read_jsonl, w
 
 if TYPE_CHECKING:
     from llmwright.data import Question
-    from llmwright.evaluation import AnswerReport
+    from llmwright.evaluation import Report
 
 _SPLIT = click.option(
     "--split",
@@ -118,7 +118,7 @@ def answers(
 
     chosen = _chosen(questions, split)
 
-    async def run() -> AnswerReport:
+    async def run() -> Report:
         from llmwright.build import open_release
         from llmwright.evaluation import evaluate_answers
 

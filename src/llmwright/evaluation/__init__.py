@@ -12,10 +12,11 @@ from llmwright.evaluation.answer_metrics import (
     strip_citations,
     token_f1,
 )
-from llmwright.evaluation.answers import AnswerReport, evaluate_answers
+from llmwright.evaluation.answers import evaluate_answers
 from llmwright.evaluation.grade import grade_answers
 from llmwright.evaluation.groundedness import Groundedness, groundedness, split_sentences
-from llmwright.evaluation.retrieval import RetrievalReport, evaluate_retrieval
+from llmwright.evaluation.report import Report
+from llmwright.evaluation.retrieval import evaluate_retrieval
 from llmwright.evaluation.retrieval_metrics import (
     ndcg_at_k,
     precision_at_k,
@@ -36,11 +37,10 @@ _HOMES = {
 }
 
 __all__ = [
-    "AnswerReport",
     "ContextReport",
     "ContextSettings",
     "Groundedness",
-    "RetrievalReport",
+    "Report",
     "draw_context",
     "evaluate_answers",
     "evaluate_retrieval",

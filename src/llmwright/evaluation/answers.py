@@ -3,7 +3,10 @@
 Each record is appended and flushed when its answer is there, so a run that is killed loses only
 the questions then in flight; running again with the same file asks those that are left. At the
 end the file is rewritten in the questions' order. Records hold no clock time: the same answers
-give the same bytes, and a release's hash can cover them. Latencies are returned beside them.
+give the same bytes, and a release's hash can cover them.
+
+This is not ``core.Journal``, which begins anew for another run and forgets a finished one: here the
+file of a finished run answers for it, and that of another run is somebody's results.
 
 A model that fails on a question (any ``LLMwrightError``) leaves a record with its ``error`` and
 no figures: unscored, not 0. A later run asks such a question again.
@@ -13,9 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +39,10 @@ from llmwright.core import (
 from llmwright.data import Question
 from llmwright.evaluation.answer_metrics import exact_match, token_f1
 from llmwright.evaluation.groundedness import groundedness
+from llmwright.evaluation.report import Report
 from llmwright.statistics import mean_score
 
 FIGURES = ("exact_match", "token_f1", "groundedness", "citation_coverage")
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerReport:
-    """``scores`` by name, one JSON-ready record a question in the questions' order, and the
-    seconds each question asked in this run took (by id; those resumed from disk are not in it).
-    """
-
-    scores: list[Score]
-    records: list[dict[str, Any]]
-    latencies: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def errors(self) -> int:
-        """How many questions the model failed on."""
-        return sum(record.get("error") is not None for record in self.records)
 
 
 def score_answer(
@@ -85,7 +72,7 @@ async def evaluate_answers(
     concurrency: int = 1,
     seed: int = 0,
     run: str = "",
-) -> AnswerReport:
+) -> Report:
     """Ask ``questions`` of ``model``, ``concurrency`` at a time.
 
     ``run`` names what is being evaluated (say the hash of model, index and prompt); it is kept in
@@ -99,7 +86,6 @@ async def evaluate_answers(
     _check_ids(questions)
     params = params or SamplingParams()
     done = _resume(records_path, questions, params, run)
-    latencies: dict[str, float] = {}
     waiting = iter([question for question in questions if question.id not in done])
 
     with progress("answers", total=len(questions), unit="questions") as advance:
@@ -107,9 +93,7 @@ async def evaluate_answers(
 
         async def work() -> None:
             for question in waiting:  # shared: each worker takes the next question
-                began = time.perf_counter()
                 record = await _ask(model, question, params, run)
-                latencies[question.id] = time.perf_counter() - began
                 append_jsonl(records_path, record)
                 done[question.id] = record
                 advance(1)
@@ -123,7 +107,7 @@ async def evaluate_answers(
 
     records = [done[question.id] for question in questions]
     write_jsonl(records_path, records)
-    return AnswerReport(score_records(records, seed), records, latencies)
+    return Report(score_records(records, seed), records)
 
 
 async def _ask(
@@ -194,7 +178,6 @@ def _resume(
     """The finished records of a run that was cut off, by id; the file is left with only them."""
     asked = {question.id: _asked(question, params, run) for question in questions}
     done: dict[str, dict[str, Any]] = {}
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and _drop_half_line(path):
         for record in read_jsonl(path, {"id": str}):
             expected = asked.get(record["id"])

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmwright.core import InputError
-from llmwright.evaluation.answers import FIGURES, AnswerReport, score_answer, score_records
+from llmwright.evaluation.answers import FIGURES, score_answer, score_records
+from llmwright.evaluation.report import Report
 
 _GOLD = ("gold", "reference", "references")
 
 
-def grade_answers(records: Iterable[Mapping[str, Any]], *, seed: int = 0) -> AnswerReport:
+def grade_answers(records: Iterable[Mapping[str, Any]], *, seed: int = 0) -> Report:
     """Grade each record. An answer of null (the model failed) is unscored.
 
     Raises ``InputError`` naming the record, counted from 1, whose field is missing or wrong.
@@ -25,16 +26,13 @@ def grade_answers(records: Iterable[Mapping[str, Any]], *, seed: int = 0) -> Ans
     graded = []
     for number, record in enumerate(records, start=1):
         where = f"record {number}" + (f" (id {record['id']!r})" if "id" in record else "")
-        answer, gold, sources = (
-            _answer(record, where),
-            _gold(record, where),
-            _sources(record, where),
-        )
+        answer, gold = _answer(record, where), _gold(record, where)
+        sources = _sources(record, where)
         figures: dict[str, float | None] = dict.fromkeys(FIGURES)
         if answer is not None:
             figures = score_answer(answer, gold, sources)
         graded.append({**record, **figures})
-    return AnswerReport(score_records(graded, seed), graded)
+    return Report(score_records(graded, seed), graded)
 
 
 def _answer(record: Mapping[str, Any], where: str) -> str | None:

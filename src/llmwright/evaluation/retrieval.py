@@ -24,23 +24,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from llmwright.core import Chunk, ConfigurationError, Hit, Score, progress
+from llmwright.core import Chunk, ConfigurationError, Hit, progress
 from llmwright.data import Question
+from llmwright.evaluation.report import Report
 from llmwright.statistics import mean_score
 
 Span = tuple[str, int, int]
 """Document id, start, end (characters of the document's text)."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetrievalReport:
-    """``scores`` by name (``recall@5``), and one JSON-ready record a question."""
-
-    scores: list[Score]
-    records: list[dict[str, Any]]
 
 
 def evaluate_retrieval(
@@ -50,7 +42,7 @@ def evaluate_retrieval(
     *,
     ks: Sequence[int] = (1, 3, 5, 10),
     seed: int = 0,
-) -> RetrievalReport:
+) -> Report:
     """Ask ``search(question, max(ks))`` for every question and score what comes back.
 
     ``spans`` resolves a gold label and raises its own error for one that names nothing. A
@@ -71,7 +63,7 @@ def evaluate_retrieval(
             advance(1)
     names = list(_metrics([], [], 0, ks))
     scores = [mean_score(name, [r["metrics"][name] for r in records], seed) for name in names]
-    return RetrievalReport(scores, records)
+    return Report(scores, records)
 
 
 def finds(chunk: Chunk, span: Span) -> bool:
