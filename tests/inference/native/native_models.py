@@ -8,8 +8,13 @@ import torch
 from tiny_llama import TINY
 from torch import nn
 
-from llmwright.modeling import Decoder, ModelConfig, QuantizedWeight, random_decoder
-from llmwright.modeling.quantized import replace_linears
+from llmwright.modeling import (
+    Decoder,
+    ModelConfig,
+    QuantizedWeight,
+    random_decoder,
+    replace_linears,
+)
 
 GROUPED = replace(
     TINY, hidden_size=64, intermediate_size=96, head_dim=16, num_attention_heads=6, vocab_size=101
