@@ -14,18 +14,25 @@ which does not wait, is ``inference.speculation.cascade_generate``.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 
-from llmwright.core import ChatModel, Completion, Delta, Message, SamplingParams, completed
+from llmwright.core import (
+    ChatModel,
+    Completion,
+    Delta,
+    Message,
+    SamplingParams,
+    closing,
+    completed,
+)
 from llmwright.inference.speculation import Confidence, mean_confidence
 
 
 class CascadeModel:
     """``small`` in front of ``large``. Who opened the two closes them.
 
-    ``threshold`` is a log-probability (0 defers everything but certainty). ``answered`` and
-    ``deferred`` count the answers given and those the large model gave.
+    ``threshold`` is a log-probability (0 defers everything but certainty). ``deferred`` counts
+    the answers that the large model gave.
     """
 
     def __init__(
@@ -41,7 +48,6 @@ class CascadeModel:
         self.large = large
         self.threshold = threshold
         self.confidence = confidence
-        self.answered = 0
         self.deferred = 0
 
     def __repr__(self) -> str:
@@ -59,13 +65,11 @@ class CascadeModel:
     ) -> AsyncGenerator[Delta, None]:
         """The answer in pieces: the small model's in one, the large model's as they come."""
         first = await self.small.complete(messages, params)
-        keep = self.confidence(first.logprobs) >= self.threshold
-        self.answered += 1
-        if keep:
+        if self.confidence(first.logprobs) >= self.threshold:
             yield Delta(first.text, first)
             return
         self.deferred += 1
-        async with aclosing(self.large.stream(messages, params)) as pieces:  # type: ignore[type-var]
+        async with closing(self.large.stream(messages, params)) as pieces:
             async for delta in pieces:
                 if delta.completion is not None:
                     usage = first.usage + delta.completion.usage

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Unpack
 
 from llmwright.core import (
     Completion,
     Delta,
+    DType,
     InputError,
     Message,
     SamplingParams,
     TokenLogprob,
     Usage,
+    closing,
     completed,
 )
 from llmwright.inference import Engine, EngineOptions, Stats, Token
 from llmwright.modeling import Model, load_model, merge_adapter
-
-DType = Literal["auto", "float32", "bfloat16"]
 
 
 class LocalModel:
@@ -93,10 +93,8 @@ class LocalModel:
         params = params or SamplingParams()
         prompt = self.model.tokenizer.encode_chat(messages)
         answers: list[list[Token]] = [[] for _ in range(params.n)]
-        # Closed here and now, not when the garbage collector comes by: a reader that leaves
-        # must free its place in the engine.
-        stream = self.engine.stream_tokens(prompt, params, adapter=self._adapter)
-        async with aclosing(stream):
+        tokens = self.engine.stream_tokens(prompt, params, adapter=self._adapter)
+        async with closing(tokens) as stream:
             async for token in stream:
                 answers[token.answer].append(token)
                 if token.answer == 0:
@@ -104,19 +102,8 @@ class LocalModel:
                     if token.text or tops:
                         yield Delta(token.text, top_logprobs=tops)
         first, *others = (self._completion(tokens, len(prompt), params) for tokens in answers)
-        generated = sum(len(tokens) for tokens in answers)
-        yield Delta(
-            "",
-            Completion(
-                first.text,
-                first.finish_reason,
-                Usage(len(prompt), generated),
-                first.token_ids,
-                first.logprobs,
-                top_logprobs=first.top_logprobs,
-                alternatives=tuple(others),
-            ),
-        )
+        usage = Usage(len(prompt), sum(map(len, answers)))
+        yield Delta("", replace(first, usage=usage, alternatives=tuple(others)))
 
     def _completion(self, tokens: list[Token], prompt: int, params: SamplingParams) -> Completion:
         return Completion(

@@ -14,11 +14,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from llmwright.core import ConfigurationError, endpoint_of, is_endpoint
+from llmwright.core import ConfigurationError, DType, endpoint_of, is_endpoint
 
 if TYPE_CHECKING:
     from llmwright.inference import EngineOptions
-    from llmwright.providers.local import DType, LocalModel
+    from llmwright.providers.local import LocalModel
     from llmwright.providers.remote import RemoteModel
 
 

@@ -31,9 +31,8 @@ class ScriptedModel:
     """Answers ``reply(messages)``, piece by piece.
 
     ``piece`` splits an answer; the default splits after each word. Of ``n`` answers each asks
-    ``reply`` again. What ``reply`` raises reaches
-    the caller. ``calls`` holds the conversations asked for, in order; ``running`` counts answers
-    begun and neither finished nor abandoned.
+    ``reply`` again. What ``reply`` raises reaches the caller. ``calls`` holds the conversations
+    asked for, in order; ``running`` counts answers begun and neither finished nor abandoned.
 
     >>> import asyncio
     >>> model = ScriptedModel(lambda messages: f"you said {messages[-1].content}")

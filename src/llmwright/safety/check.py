@@ -8,15 +8,12 @@ policy says. Neither knows about models, streams or conversations; ``guarded`` d
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Literal
 
 from llmwright.privacy import Span, find_pii, redact
 from llmwright.safety.characters import find_hidden, strip_hidden
 from llmwright.safety.injection import THRESHOLD, find_injection
 from llmwright.safety.policy import Policy
 from llmwright.safety.verdict import Finding, Verdict
-
-Action = Literal["redact", "block", "flag", "off"]
 
 
 def check_input(
@@ -42,15 +39,14 @@ def check_input(
         findings += attempts
         if score >= THRESHOLD and policy.injection == "block":
             refusal = refusal or policy.messages.injection
-    spans = _personal(text, policy.pii_input, policy)
+    spans = [] if policy.pii_input == "off" else personal_data(text, policy)
     findings += map(_finding, spans)
     if spans and policy.pii_input == "block":
         refusal = refusal or policy.messages.pii_input
     if refusal:
         return Verdict(False, "", tuple(findings), refusal)
-    if policy.pii_input != "redact":
-        spans = []
-    redacted = redact(text, spans, known=known, reserved=reserved)
+    hidden = spans if policy.pii_input == "redact" else []
+    redacted = redact(text, hidden, known=known, reserved=reserved)
     return Verdict(True, redacted.text, tuple(findings), mapping=redacted.mapping)
 
 
@@ -75,24 +71,19 @@ def check_output(
         detail = f"cut after {policy.max_output_characters} characters"
         findings.append(Finding("length", policy.max_output_characters, len(text), detail, 0.5))
         text = text[: policy.max_output_characters]
-    spans = [
-        span
-        for span in _personal(text, policy.pii_output, policy)
-        if text[span.start : span.end] not in own
-    ]
+    spans = [] if policy.pii_output == "off" else personal_data(text, policy, own)
     findings += map(_finding, spans)
     if spans and policy.pii_output == "block":
         return Verdict(False, "", tuple(findings), policy.messages.pii_output)
-    if policy.pii_output != "redact":
-        spans = []
-    redacted = redact(text, spans, known=known, reserved=reserved)
+    hidden = spans if policy.pii_output == "redact" else []
+    redacted = redact(text, hidden, known=known, reserved=reserved)
     return Verdict(True, redacted.text, tuple(findings), mapping=redacted.mapping)
 
 
-def _personal(text: str, action: Action, policy: Policy) -> list[Span]:
-    if action == "off":
-        return []
-    return find_pii(text, policy.pii_kinds, regions=policy.phone_regions)
+def personal_data(text: str, policy: Policy, own: Collection[str] = ()) -> list[Span]:
+    """Where personal data of the policy's kinds stands, but for the values in ``own``."""
+    spans = find_pii(text, policy.pii_kinds, regions=policy.phone_regions)
+    return [span for span in spans if text[span.start : span.end] not in own]
 
 
 def _finding(span: Span) -> Finding:

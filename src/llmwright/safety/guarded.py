@@ -18,10 +18,8 @@ and the second are what a prompt must quote so that they cannot be taken for ins
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 from llmwright.core import (
     ChatModel,
@@ -31,9 +29,10 @@ from llmwright.core import (
     Hit,
     Message,
     SamplingParams,
+    closing,
 )
-from llmwright.privacy import Span, find_pii, redact, restore, safe_length
-from llmwright.safety.check import check_input, check_output
+from llmwright.privacy import redact, restore, safe_length
+from llmwright.safety.check import check_input, check_output, personal_data
 from llmwright.safety.policy import Policy
 from llmwright.safety.verdict import Finding, Verdict
 
@@ -83,17 +82,11 @@ class GuardedModel:
 
     def _guarded(self, completion: Completion, conversation: _Conversation) -> Completion:
         """A whole answer and its alternatives, each judged by itself."""
-        others = self._others(completion, conversation)
         verdict = self._judge(completion.text, conversation, conversation.mapping)
         if not verdict.allowed:
-            return replace(_withheld(verdict.refusal, completion), alternatives=others)
+            return self._withheld(completion, verdict.refusal, conversation)
         text = restore(verdict.text, conversation.mapping)
-        return replace(self._finished(completion, text, conversation), alternatives=others)
-
-    def _others(
-        self, completion: Completion, conversation: _Conversation
-    ) -> tuple[Completion, ...]:
-        return tuple(self._guarded(other, conversation) for other in completion.alternatives)
+        return self._finished(completion, text, conversation)
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None
@@ -106,23 +99,20 @@ class GuardedModel:
             return
         known = dict(conversation.mapping)  # grows by what the answer is found to hold
         shown = ""
-        async with aclosing(self._segments(conversation.messages, params)) as segments:
+        async with closing(self._segments(conversation.messages, params)) as segments:
             async for segment, completion in segments:
                 verdict = self._judge(segment, conversation, known)
-                others = self._others(completion or Completion(""), conversation)
+                ended = completion or Completion("")  # all there is of one that is ended midway
                 if not verdict.allowed:
-                    withheld = _withheld(shown + verdict.refusal, completion or Completion(""))
-                    yield Delta(verdict.refusal, replace(withheld, alternatives=others))
+                    text = shown + verdict.refusal
+                    yield Delta(verdict.refusal, self._withheld(ended, text, conversation))
                     return
                 known.update(verdict.mapping)
                 piece = restore(verdict.text, conversation.mapping)
                 full = len(shown) + len(piece) > self.policy.max_output_characters
                 if completion is not None or full:
-                    finished = self._finished(
-                        completion or Completion(""), shown + piece, conversation
-                    )
-                    told = replace(finished, alternatives=others)
-                    yield Delta(finished.text[len(shown) :], told)
+                    finished = self._finished(ended, shown + piece, conversation)
+                    yield Delta(finished.text[len(shown) :], finished)
                     return
                 shown += piece
                 if piece:
@@ -130,12 +120,11 @@ class GuardedModel:
 
     async def _segments(
         self, messages: Sequence[Message], params: SamplingParams | None
-    ) -> AsyncGenerator[tuple[str, Completion | None], None]:
+    ) -> AsyncIterator[tuple[str, Completion | None]]:
         """The model's text in pieces that can be judged one by one; the last has its completion."""
         held = ""
-        upstream = cast("AsyncGenerator[Delta, None]", self.model.stream(messages, params))
-        async with aclosing(upstream):  # so that whoever stops reading stops the model
-            async for delta in upstream:
+        async with closing(self.model.stream(messages, params)) as stream:
+            async for delta in stream:
                 held += delta.text
                 if delta.completion is not None:
                     yield held, delta.completion
@@ -158,11 +147,13 @@ class GuardedModel:
                 if not verdict.allowed:
                     return _Conversation([], {}, frozenset(), "", verdict.refusal)
                 if self.policy.pii_output != "off":
-                    own.update(content[span.start : span.end] for span in self._spans(content))
+                    spans = personal_data(content, self.policy)
+                    own.update(content[span.start : span.end] for span in spans)
                 mapping.update(verdict.mapping)
                 content = verdict.text
             elif message.role != "system" and self.policy.pii_input == "redact":
-                redacted = redact(content, self._spans(content), known=mapping, reserved=reserved)
+                spans = personal_data(content, self.policy)
+                redacted = redact(content, spans, known=mapping, reserved=reserved)
                 mapping.update(redacted.mapping)
                 content = redacted.text
             admitted.append(Message(message.role, content))
@@ -189,28 +180,36 @@ class GuardedModel:
             found = Finding("length", most, len(text), f"cut after {most} characters", 0.5)
             self._report(Verdict(True, text[:most], (found,)))
             text, reason = text[:most], "length"
-        sources = tuple(self._source(hit, conversation) for hit in completion.sources)
-        if text == completion.text:
-            return replace(completion, finish_reason=reason, sources=sources)
-        # Token ids and log-probabilities would give away what the text no longer says.
-        return Completion(text, finish_reason=reason, usage=completion.usage, sources=sources)
+        if text != completion.text:
+            # Token ids and log-probabilities would give away what the text no longer says.
+            completion = replace(completion, text=text, token_ids=(), logprobs=(), top_logprobs=())
+        return replace(
+            completion,
+            finish_reason=reason,
+            sources=tuple(self._source(hit, conversation) for hit in completion.sources),
+            alternatives=self._others(completion, conversation),
+        )
+
+    def _withheld(
+        self, completion: Completion, text: str, conversation: _Conversation
+    ) -> Completion:
+        others = self._others(completion, conversation)
+        return Completion(text, "content_filter", completion.usage, alternatives=others)
+
+    def _others(
+        self, completion: Completion, conversation: _Conversation
+    ) -> tuple[Completion, ...]:
+        return tuple(self._guarded(other, conversation) for other in completion.alternatives)
 
     def _source(self, hit: Hit, conversation: _Conversation) -> Hit:
         if self.policy.pii_output not in ("redact", "block"):
             return hit
         text = hit.chunk.text
-        spans = [s for s in self._spans(text) if text[s.start : s.end] not in conversation.own]
+        spans = personal_data(text, self.policy, conversation.own)
         if not spans:
             return hit
         return replace(hit, chunk=replace(hit.chunk, text=redact(text, spans).text))
 
-    def _spans(self, text: str) -> list[Span]:
-        return find_pii(text, self.policy.pii_kinds, regions=self.policy.phone_regions)
-
     def _report(self, verdict: Verdict) -> None:
         if self._observe is not None and verdict.findings:
             self._observe(verdict)
-
-
-def _withheld(text: str, completion: Completion) -> Completion:
-    return Completion(text, finish_reason="content_filter", usage=completion.usage)

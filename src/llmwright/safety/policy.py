@@ -22,6 +22,7 @@ from llmwright.core import ConfigurationError, read_toml
 from llmwright.privacy import PII_KINDS, PIIKind, check_regions
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
+_Action = Literal["redact", "block", "flag", "off"]
 
 
 class Messages(BaseModel):
@@ -54,8 +55,8 @@ class Policy(BaseModel):
     max_output_characters: int = Field(default=20_000, ge=1)
     block_control_characters: bool = True
     injection: Literal["block", "flag", "off"] = "block"
-    pii_input: Literal["redact", "block", "flag", "off"] = "redact"
-    pii_output: Literal["redact", "block", "flag", "off"] = "redact"
+    pii_input: _Action = "redact"
+    pii_output: _Action = "redact"
     pii_kinds: tuple[PIIKind, ...] = PII_KINDS
     phone_regions: tuple[str, ...] = ("US", "RU")
     messages: Messages = Messages()
