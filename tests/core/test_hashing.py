@@ -25,6 +25,17 @@ def test_text_and_bytes_hash_as_sha256():
     assert content_hash(b"\x00") == hashlib.sha256(b"\x00").hexdigest()
 
 
+def test_the_text_that_is_hashed():
+    assert canonical_json({"b": [1, "é"], "a": None}) == '{"a":null,"b":[1,"é"]}'
+    assert content_hash(["é"]) == content_hash('["é"]')
+
+
+def test_a_large_file_is_hashed_whole(tmp_path):
+    content = bytes(range(256)) * 9000  # more than two blocks of a mebibyte
+    (tmp_path / "a").write_bytes(content)
+    assert file_hash(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
 def test_nan_is_refused():
     with pytest.raises(ValueError, match="not JSON compliant"):
         content_hash([float("nan")])

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmwright.core import InputError, write_jsonl
-from llmwright.data.records import Question, read_examples, read_questions
+from llmwright.core import InputError, Message, write_jsonl
+from llmwright.data import Question, read_examples, read_prompts, read_questions
 
 USER = {"role": "user", "content": "Why?"}
 ANSWER = {"role": "assistant", "content": "Because."}
@@ -33,6 +33,31 @@ def test_both_forms_of_an_example(tmp_path):
     ]
 
 
+def test_prompts_in_both_forms_keep_their_records(tmp_path):
+    records = [{"id": 7, "prompt": "Why?"}, {"messages": [USER, ANSWER, USER], "more": [1]}]
+    one, several = read_prompts(lines(tmp_path, *records))
+    assert one == (records[0], (Message("user", "Why?"),))
+    assert several[0] == records[1]
+    assert [m.role for m in several[1]] == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"text": "x"}, 'has neither "messages" nor "prompt"; write {"messages": [...]} or {'),
+        ({"messages": [USER], "prompt": "x"}, 'has both "messages" and "prompt"; '),
+        ({"prompt": ["x"]}, "the field 'prompt' is a list"),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, "message 1: the field 'content' is a"),
+    ],
+)
+def test_a_prompt_that_is_none_is_named_by_its_line(tmp_path, record, says):
+    with pytest.raises(InputError) as caught:
+        read_prompts(lines(tmp_path, {"prompt": "fine"}, record))
+    assert f"records.jsonl, line 2{', ' if says.startswith('message ') else ': '}{says}" in str(
+        caught.value
+    )
+
+
 def test_tool_results_stand_between_assistant_turns(tmp_path):
     tool = {"role": "tool", "content": "42"}
     path = lines(tmp_path, {"messages": [USER, ANSWER, tool, tool, ANSWER]})
@@ -42,8 +67,8 @@ def test_tool_results_stand_between_assistant_turns(tmp_path):
 @pytest.mark.parametrize(
     ("record", "says"),
     [
-        ({}, 'neither "messages"'),
-        ({"messages": [USER, ANSWER], "prompt": "x"}, "has both"),
+        ({}, 'neither "messages" nor "prompt" and "completion"; write {"messages": [...]} or {'),
+        ({"messages": [USER, ANSWER], "prompt": "x"}, 'both "messages" and "prompt" or "compl'),
         ({"prompt": "x"}, "'completion' is missing"),
         ({"prompt": "x", "completion": 3}, "'completion' is a int"),
         ({"prompt": " ", "completion": "y"}, "'prompt' is empty"),

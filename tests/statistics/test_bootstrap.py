@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from llmwright.core import ConfigurationError
+from llmwright.core import ConfigurationError, Score
 from llmwright.statistics import bootstrap_interval, mean_score, paired_bootstrap
 
 finite = st.floats(-1e6, 1e6)
@@ -97,10 +98,42 @@ def test_pairing_removes_common_difficulty() -> None:
     assert paired_bootstrap([1.0, None, 0.0], [None, 1.0, 1.0]).n == 1
 
 
+def test_the_defaults_are_2000_samples_seed_0_and_95_percent() -> None:
+    x = np.random.default_rng(6).normal(size=40).tolist()
+    interval = bootstrap_interval(x, seed=0, resamples=2000, level=0.95)
+    assert bootstrap_interval(x) == interval
+    score = mean_score("f1", x)
+    assert score == Score("f1", pytest.approx(np.mean(x)), *interval, n=40)
+    assert paired_bootstrap([0.0] * 40, x) == replace(score, name="difference")
+    other = bootstrap_interval(x, seed=3)
+    assert other != interval
+    for scored in (mean_score("f1", x, 3), paired_bootstrap([0.0] * 40, x, 3)):
+        assert (scored.low, scored.high) == other
+
+
+def test_the_difference_is_the_second_less_the_first_of_what_both_scored() -> None:
+    score = paired_bootstrap([1.0, None, 0.0, 0.5], [3.0, 1.0, None, 1.5])
+    assert (score.value, score.n, score.unscored) == (1.5, 2, 2)
+
+
+def test_limits_of_what_can_be_asked() -> None:
+    assert bootstrap_interval([0.0, 1.0], resamples=1, level=0.01)[0] in (0.0, 0.5, 1.0)
+    assert bootstrap_interval([0.0, 1.0], level=0.999) == (0.0, 1.0)
+
+
 def test_refuses_what_it_cannot_use() -> None:
-    with pytest.raises(ConfigurationError, match="not a finite number"):
-        bootstrap_interval([0.0, math.nan])
-    with pytest.raises(ConfigurationError, match="level"):
-        bootstrap_interval([0.0, 1.0], level=1.0)
-    with pytest.raises(ConfigurationError, match="2 values against 1"):
+    for value in (math.nan, math.inf):
+        with pytest.raises(ConfigurationError, match=r"^bootstrap: a value is not a finite number"):
+            bootstrap_interval([0.0, value])
+    for wrong in ({"level": 1.0}, {"level": 0.0}, {"resamples": 0}):
+        given = {"resamples": 2000, "level": 0.95, **wrong}
+        with pytest.raises(ConfigurationError) as caught:
+            bootstrap_interval([0.0, 1.0], **wrong)  # type: ignore[arg-type]
+        assert str(caught.value) == (
+            f"bootstrap: resamples is {given['resamples']} and level {given['level']}; "
+            "use at least 1 resample and a level between 0 and 1."
+        )
+    with pytest.raises(
+        ConfigurationError, match=r"^paired bootstrap: 2 values against 1; pass both"
+    ):
         paired_bootstrap([1.0, 2.0], [1.0])

@@ -106,7 +106,7 @@ def _conversation(
     """The turns in ``"messages"``, or those that stand in the fields of ``plain``."""
     chat = "messages" in record
     if chat == any(name in record for name in plain):
-        names = " and ".join(f'"{name}"' for name in plain)
+        names = (" or " if chat else " and ").join(f'"{name}"' for name in plain)
         raise InputError(
             f'has {"both" if chat else "neither"} "messages" {"and" if chat else "nor"} {names}',
             where=where,
