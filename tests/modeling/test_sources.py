@@ -133,6 +133,10 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelSourceError, match="model-00002-of-00002"):
         resolve(model)
+    for broken in ([], {"weight_map": ["x"]}, {"weight_map": {"x": 3}}, {}):
+        (model / "model.safetensors.index.json").write_text(json.dumps(broken))
+        with pytest.raises(ModelSourceError, match="does not say which file holds which weight"):
+            resolve(model)
 
 
 def test_the_hub_offline_says_what_to_fetch(

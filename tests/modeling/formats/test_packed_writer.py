@@ -324,3 +324,40 @@ def test_other_misuse(make_model, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"14 layers are quantized.*save_quantized"):
         save_checkpoint(make_model(SYMMETRIC), tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_rows_shorter_than_a_group_belong_to_the_one_scheme(make_model, tmp_path: Path) -> None:
+    """Groups of 256 are whole rows of all layers but down_proj, whose rows hold two."""
+    model = make_model(Scheme(4, 256))
+    assert quantized_weights(model.decoder)[NAME].scales.shape[1] == 1
+    for format in ("gptq", "awq"):
+        config, _ = exported(model, tmp_path / format, format)
+        assert config["group_size"] == 256
+        again = load_model(tmp_path / format, "float32").decoder
+        assert torch.equal(again(IDS), model.decoder(IDS))
+    wider = make_model(Scheme(4, 320))  # rows of 512 are a group and a part of one
+    config, _ = exported(wider, tmp_path / "wider", "gptq")
+    assert config["group_size"] == 320
+    again = load_model(tmp_path / "wider", "float32").decoder
+    assert torch.equal(again(IDS), wider.decoder(IDS))
+    with pytest.raises(InputError, match="512 columns, no whole number of groups of 320"):
+        exported(wider, tmp_path / "refused", "awq")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "format"),
+    [
+        (Scheme(8, 32), "gptq"),  # other bits
+        (Scheme(4, 64), "gptq"),  # other groups
+        (Scheme(4, 0), "gptq"),  # a row of 256 is no group of 32
+        (Scheme(4, 0), "awq"),
+    ],
+    ids=str,
+)
+def test_layers_that_differ_have_no_scheme(make_model, tmp_path: Path, scheme, format) -> None:
+    model = make_model(Scheme(4, 32))
+    whole = model.decoder.get_submodule(NAME).quantized.dequantize()
+    replace_linears(model.decoder, {NAME: round_to_nearest(whole, scheme)})
+    with pytest.raises(InputError, match=f"layers differ in bits or group size, and {format}"):
+        save_quantized(model, tmp_path / "out", format)
+    assert not list(tmp_path.iterdir())
