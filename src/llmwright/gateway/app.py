@@ -35,7 +35,6 @@ def create_app(
     *,
     embedders: Mapping[str, Embedder] | None = None,
     api_key: str = "",
-    max_body_bytes: int = 4 << 20,
 ) -> Starlette:
     """An ASGI application that serves ``models`` and ``embedders`` under their names.
 
@@ -58,7 +57,6 @@ def create_app(
     app.state.served = Served(
         models=dict(models),
         embedders=dict(embedders or {}),
-        max_body_bytes=max_body_bytes,
         created=int(time.time()),
     )
     app.state.has_api_key = bool(api_key)

@@ -19,7 +19,6 @@ from llmwright.gateway.errors import ApiError, error_response, logger
 from llmwright.gateway.hangup import ClientGoneError
 
 _FIT = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-OPEN_PATHS = frozenset({"/healthz"})
 
 
 class Envelope:
@@ -49,7 +48,7 @@ class Envelope:
             await send(message)
 
         try:
-            if scope["path"] not in OPEN_PATHS:
+            if scope["path"] != "/healthz":
                 self._check_key(headers)
             await self._app(scope, receive, send_with_id)
         except (ClientGoneError, ClientDisconnect):

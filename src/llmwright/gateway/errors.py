@@ -27,8 +27,6 @@ from llmwright.gateway.hangup import ShutdownError
 
 logger = logging.getLogger("llmwright.gateway")
 
-RETRY_AFTER_SECONDS = 1
-
 
 class ApiError(Exception):
     """A request refused, in the words of the API."""
@@ -56,26 +54,23 @@ def error_of(error: Exception, request_id: str) -> tuple[int, dict[str, Any], di
         kind = "invalid_request_error" if error.status < 500 else "server_error"
         return error.status, _body(error.message, kind, error.param, error.code), error.headers
     if isinstance(error, ContextLengthError):
-        body = _body(_told(error), "invalid_request_error", "messages", "context_length_exceeded")
+        body = _body(
+            f"{error.message}.", "invalid_request_error", "messages", "context_length_exceeded"
+        )
         return 400, body, {}
     if isinstance(error, CapacityError):
-        retry = {"retry-after": str(RETRY_AFTER_SECONDS)}
-        return 429, _body(_told(error), "rate_limit_error", None, "capacity"), retry
+        body = _body(f"{error.message}.", "rate_limit_error", None, "capacity")
+        return 429, body, {"retry-after": "1"}
     if isinstance(error, UpstreamError):
         logger.warning("request %s: %s", request_id, error)
-        return 502, _body(_told(error), "upstream_error", None, "upstream"), {}
+        return 502, _body(f"{error.message}.", "upstream_error", None, "upstream"), {}
     if isinstance(error, ShutdownError):
         return 503, _body("The server is shutting down.", "server_error", None, "shutdown"), {}
     if isinstance(error, LLMwrightError):
-        return 400, _body(_told(error), "invalid_request_error", None, None), {}
+        return 400, _body(f"{error.message}.", "invalid_request_error", None, None), {}
     logger.error("request %s failed", request_id, exc_info=error)
     message = f"The server failed; its log tells why under request {request_id}."
     return 500, _body(message, "server_error", None, "internal"), {}
-
-
-def _told(error: LLMwrightError) -> str:
-    """What and the way out, without where: that may be a path of this machine."""
-    return f"{error.what}; {error.fix}." if error.fix else f"{error.what}."
 
 
 def error_response(error: Exception, request_id: str) -> JSONResponse:
@@ -86,8 +81,7 @@ def error_response(error: Exception, request_id: str) -> JSONResponse:
 
 async def http_error(request: Request, error: Exception) -> JSONResponse:
     """Starlette's own refusals (no such path, no such method) in the same form."""
-    if not isinstance(error, HTTPException):
-        raise error
+    assert isinstance(error, HTTPException)  # it is registered for these alone
     phrase = HTTPStatus(error.status_code).phrase
     body = _body(
         f"{phrase}: {request.method} {request.url.path}", "invalid_request_error", None, None

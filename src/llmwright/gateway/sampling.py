@@ -104,7 +104,7 @@ class SamplingRequest(BaseModel):
         except ConfigurationError as error:
             named = error.what.split()[0]
             param = named if named in type(self).model_fields else None
-            raise _refused(f"{error.what}; {error.fix}.", param) from error
+            raise _refused(f"{error.message}.", param) from error
 
     def _alternatives(self) -> int | None:
         if not self.logprobs:

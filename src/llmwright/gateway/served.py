@@ -17,6 +17,7 @@ from llmwright.gateway.wire import Asked, parse
 
 T = TypeVar("T")
 
+_MOST_BYTES = 4 << 20  # of a request's body
 # Read and thrown away past the limit, so that a client in the middle of sending hears the answer
 # instead of a reset connection.
 _DRAINED = 16 << 20
@@ -29,7 +30,6 @@ class Served:
 
     models: Mapping[str, ChatModel]
     embedders: Mapping[str, Embedder]
-    max_body_bytes: int
     created: int
     shutdown: Shutdown = field(default_factory=Shutdown)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -85,18 +85,17 @@ async def read_request(request: Request, kind: type[Asked]) -> Asked:
             f"The content type is {content_type or 'missing'}; send 'application/json'.",
             code="unsupported_media_type",
         )
-    limit = Served.of(request).max_body_bytes
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size <= limit:
+        if size <= _MOST_BYTES:
             parts.append(part)
-        elif size > limit + _DRAINED:
+        elif size > _MOST_BYTES + _DRAINED:
             break
-    if size > limit:
+    if size > _MOST_BYTES:
         raise ApiError(
             413,
-            f"The body is larger than {limit:,} bytes; send less.",
+            f"The body is larger than {_MOST_BYTES:,} bytes; send less.",
             code="request_too_large",
             headers={"connection": "close"},
         )
