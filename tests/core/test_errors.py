@@ -10,6 +10,8 @@ def test_the_sentence_says_what_where_and_the_way_out():
     assert str(error) == "a.jsonl, line 3: holds no record; write one."
     assert str(InputError("holds no record")) == "holds no record."
     assert error.args == (str(error),)
+    assert error.message == "holds no record; write one"
+    assert InputError("holds no record", where="a.jsonl").message == "holds no record"
 
 
 def test_exit_codes():

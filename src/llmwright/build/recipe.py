@@ -26,7 +26,7 @@ def _gate(value: object) -> Gate:
     try:
         return parse_gate(str(value))
     except RecipeError as error:
-        raise ValueError(f"{error.what}; {error.fix}") from error
+        raise ValueError(error.message) from error
 
 
 class _Section(BaseModel):

@@ -22,9 +22,13 @@ class LLMwrightError(Exception):
         self.fix = fix
         super().__init__(str(self))
 
+    @property
+    def message(self) -> str:
+        """What is wrong and the way out, without where, which may be a path of this machine."""
+        return f"{self.what}; {self.fix}" if self.fix else self.what
+
     def __str__(self) -> str:
-        sentence = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{sentence}; {self.fix}." if self.fix else f"{sentence}."
+        return f"{self.where}: {self.message}." if self.where else f"{self.message}."
 
     def __reduce__(self) -> tuple[object, ...]:  # keyword-only arguments cross processes too
         return _rebuild, (type(self), self.what, self.where, self.fix)

@@ -67,7 +67,7 @@ class Policy(BaseModel):
         try:
             check_regions(regions)
         except ConfigurationError as error:
-            raise ValueError(f"{error.what}; {error.fix}") from error
+            raise ValueError(error.message) from error
         return regions
 
 
