@@ -170,7 +170,7 @@ class Rich(ScriptedModel):
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None
     ) -> AsyncIterator[Delta]:
-        text = self._reply(messages)
+        text = self._answer(messages)
         chunk = Chunk("a.md:0", "a.md", f"Write to boss@example.com or {ANNA}.", 0, 40)
         yield Delta(
             text, Completion(text, "stop", Usage(3, 2), (1, 2), (-0.1, -0.2), (Hit(chunk, 0.5),))

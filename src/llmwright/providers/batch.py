@@ -21,7 +21,6 @@ async def generate_many(
     params: SamplingParams | None = None,
     *,
     concurrency: int = 32,
-    label: str = "generating",
 ) -> AsyncGenerator[tuple[int, Completion | LLMwrightError], None]:
     """Answer all ``conversations``; gives each one's place and answer as it is finished.
 
@@ -38,7 +37,7 @@ async def generate_many(
     for _ in range(concurrency):
         start_next()
     try:
-        with progress(label, len(conversations), "prompts") as advance:
+        with progress("generating", len(conversations), "conversations") as advance:
             while tasks:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in sorted(done, key=tasks.__getitem__):

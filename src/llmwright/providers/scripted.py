@@ -28,10 +28,10 @@ _WORD = re.compile(r"\s*\S+\s*|\s+")
 
 
 class ScriptedModel:
-    """Answers ``reply(messages)``, piece by piece.
+    """Answers ``answer(messages)``, piece by piece.
 
-    ``piece`` splits an answer; the default splits after each word. Of ``n`` answers each asks
-    ``reply`` again. What ``reply`` raises reaches the caller. ``calls`` holds the conversations
+    ``piece`` splits an answer; the default splits after each word. Each of ``n`` answers calls
+    ``answer`` again. What ``answer`` raises reaches the caller. ``calls`` holds the conversations
     asked for, in order; ``running`` counts answers begun and neither finished nor abandoned.
 
     >>> import asyncio
@@ -42,14 +42,14 @@ class ScriptedModel:
 
     def __init__(
         self,
-        reply: Callable[[Sequence[Message]], str],
+        answer: Callable[[Sequence[Message]], str],
         name: str = "scripted",
         piece: Callable[[str], list[str]] = _WORD.findall,
     ) -> None:
         self.name = name
         self.calls: list[tuple[Message, ...]] = []
         self.running = 0
-        self._reply = reply
+        self._answer = answer
         self._piece = piece
 
     async def complete(
@@ -66,20 +66,20 @@ class ScriptedModel:
         self.calls.append(tuple(messages))
         self.running += 1
         try:
-            first = self._answer(messages, params)
+            first = self._completion(messages, params)
             for piece in self._piece(first.text):
                 await asyncio.sleep(0)
                 yield Delta(piece, top_logprobs=self._certain([piece], params))
             await asyncio.sleep(0)
-            others = tuple(self._answer(messages, params) for _ in range(params.n - 1))
+            others = tuple(self._completion(messages, params) for _ in range(params.n - 1))
             said = sum(answer.usage.completion_tokens for answer in (first, *others))
             usage = Usage(first.usage.prompt_tokens, said)
             yield Delta("", replace(first, usage=usage, alternatives=others))
         finally:
             self.running -= 1
 
-    def _answer(self, messages: Sequence[Message], params: SamplingParams) -> Completion:
-        full = self._reply(messages)
+    def _completion(self, messages: Sequence[Message], params: SamplingParams) -> Completion:
+        full = self._answer(messages)
         cuts = [at for stop in params.stop if (at := full.find(stop)) >= 0]
         pieces = self._piece(full[: min(cuts)] if cuts else full)
         shown = pieces[: params.max_tokens]
