@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import random
 import re
-import subprocess
-import sys
 from contextlib import aclosing
 
 import pytest
@@ -118,57 +115,3 @@ def test_a_missed_gate_fails_the_build_and_leaves_the_old_release(small_recipe):
     edit(small_recipe, "exact_match >= 0.99", "exact_match >= 0")
     build(load_recipe(small_recipe))
     assert not (small_recipe / "release-failed").exists()
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from llmwright.build import build, load_recipe
-
-seen, last = 0, int(sys.argv[2])
-def count(event, arguments):
-    # Files opened for writing, folders made, renames: the moments at which a build can be torn.
-    global seen
-    if event in ("os.rename", "os.mkdir", "os.remove") or (
-        event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax")
-    ):
-        seen += 1
-        if seen == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-recipe = load_recipe(Path(sys.argv[1]))
-sys.addaudithook(count)
-built = build(recipe, say=lambda line: print(line, flush=True))
-print("hash", built.hash, "moments", seen)
-"""
-
-
-def run(folder, kill_at=0):
-    """Build in a process that kills itself at its n-th write; what it said, line by line."""
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), str(kill_at)],
-        capture_output=True, text=True, env={"LLMWRIGHT_PROGRESS": "0", "LLMWRIGHT_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode in (0, -9), done.stderr
-    return done.stdout.splitlines()
-
-
-def test_killed_at_ten_moments_the_release_is_the_same(small_recipe):
-    *_, last = run(small_recipe)
-    _, expected, _, moments = last.split()
-    for name in (".llmwright", "release"):
-        subprocess.run(["rm", "-r", str(small_recipe / name)], check=True)
-
-    choose = random.Random(0)
-    finished: set[str] = set()
-    for _ in range(10):
-        # What a killed build finished is not there to be killed in again, so aim early.
-        said = run(small_recipe, kill_at=choose.randint(1, int(moments) // 3))
-        done = {line.split()[1] for line in said if line.rstrip().endswith((" s", "unchanged"))}
-        repeated = {line.split()[1] for line in said if line.rstrip().endswith(" s")} & finished
-        assert not repeated
-        finished |= done
-    *said, last = run(small_recipe)
-    assert last.split()[1] == expected
-    assert not [line for line in said if line.endswith(" s") and line.split()[1] in finished]
-    assert not list((small_recipe / ".llmwright").glob("*.partial"))

@@ -1,9 +1,5 @@
 """The stage contract on small stages: reuse, early cut-off, resume, damage, locks."""
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -111,56 +107,3 @@ def test_two_builds_in_one_place_are_refused(tmp_path):
 
     run_stages([Stage("a", run)], tmp_path)
     run_stages([], tmp_path)  # and the lock is free again
-
-
-KILLED = """
-import sys
-from pathlib import Path
-from llmwright.build import Stage, run_stages
-
-def make(name, reads):
-    def run(output, inputs):
-        for step in range(5):
-            print(f"{name} {step}", flush=True)
-            sys.stdin.readline()  # the parent decides whether this goes on
-            (output / f"{step}.txt").write_text(f"{name} {step} {len(inputs)}")
-    return Stage(name, run, reads=reads, resumable=name == "b")
-
-stages = [make("a", ()), make("b", ("a",)), make("c", ("b",))]
-for result in run_stages(stages, Path(sys.argv[1])).values():
-    print("digest", result.digest, flush=True)
-"""
-
-
-def run_killed(workspace, kill_at=None):
-    """Run the three stages; kill -9 at the given line. Returns the lines printed."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(workspace)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    lines = []
-    for line in child.stdout:
-        lines.append(line.strip())
-        if len(lines) == kill_at:
-            os.kill(child.pid, signal.SIGKILL)
-            break
-        if not line.startswith("digest"):
-            child.stdin.write("\n")
-            child.stdin.flush()
-    child.wait()
-    return lines
-
-
-def test_killed_at_any_moment_the_end_is_the_same(tmp_path):
-    whole = run_killed(tmp_path / "whole")
-    digests = [line for line in whole if line.startswith("digest")]
-    assert len(whole) == 18
-    for moment in (1, 3, 6, 8, 11, 15):
-        workspace = tmp_path / str(moment)
-        before = run_killed(workspace, kill_at=moment)
-        after = run_killed(workspace)
-        assert [line for line in after if line.startswith("digest")] == digests
-        finished = {
-            name for name in "abc" if f"{name} 4" in before[:-1] and before[-1] != f"{name} 4"
-        }
-        assert not [line for line in after if line[0] in finished and line[1] == " "]

@@ -1,0 +1,106 @@
+"""Questions made into training records, and the perplexity of answers."""
+
+import math
+
+import pytest
+import torch
+
+from llmwright.build import load_recipe
+from llmwright.build.examples import answer_perplexity, cited_examples
+from llmwright.core import Chunk, Example, Hit, Message
+from llmwright.data import Question
+
+
+def chunk(name, document, start, end):
+    return Chunk(name, document, f"text of {name}", start, end)
+
+
+CHUNKS = [
+    chunk("a", "lora.md", 0, 50),
+    chunk("b", "lora.md", 50, 100),
+    chunk("c", "lora.md", 100, 150),
+    chunk("x", "other.md", 60, 100),
+]
+SPANS = {
+    "lora.md#rank": ("lora.md", 60, 100),
+    "lora.md#both": ("lora.md", 75, 125),
+    "lora.md#mostly-c": ("lora.md", 90, 150),
+}
+
+
+class Index:
+    """Finds the chunks it is told to."""
+
+    def __init__(self, *found):
+        self.found = [[Hit(c, 1.0) for c in CHUNKS if c.id in names] for names in found]
+
+    def search_many(self, queries, top, mode):
+        self.asked = (list(queries), top, mode)
+        return self.found
+
+    def section_span(self, label):
+        return SPANS[label]
+
+    def chunks(self):
+        return iter(CHUNKS)
+
+
+def made(folder, found, relevant):
+    question = Question("q", "How?", "So.", relevant)
+    index = Index(found)
+    (example,) = cited_examples([question], index, load_recipe(folder).behaviour)
+    assert index.asked == (["How?"], 2, "lexical")
+    assert example.id == "q"
+    assert [message.role for message in example.messages] == ["system", "user", "assistant"]
+    passages = example.messages[1].content
+    return [c.id for c in CHUNKS if f"text of {c.id}" in passages], example.messages[2].content
+
+
+@pytest.mark.parametrize(
+    ("found", "label", "passages", "answer"),
+    [
+        ("ab", "lora.md#rank", ["a", "b"], "So. [2]"),
+        ("bc", "lora.md#rank", ["b", "c"], "So. [1]"),
+        ("ac", "lora.md#rank", ["a", "b"], "So. [2]"),  # missed: it takes the last place
+        ("ax", "lora.md#both", ["a", "b"], "So. [2]"),  # as much in b as in c: the earlier one
+        ("ab", "lora.md#mostly-c", ["a", "c"], "So. [2]"),
+        ("", "lora.md#rank", ["b"], "So. [1]"),
+        ("ac", None, ["a", "c"], "So."),  # nothing to cite
+    ],
+)
+def test_the_right_passage_is_there_and_cited(folder, found, label, passages, answer):
+    assert made(folder, found, (label,) if label else ()) == (passages, answer)
+
+
+def test_every_question_has_its_own_passages(folder):
+    questions = [Question(n, n, "So.", ()) for n in ("one", "two")]
+    index = Index("a", "b")
+    examples = cited_examples(questions, index, load_recipe(folder).behaviour)
+    assert [e.id for e in examples] == ["one", "two"]
+    assert "text of b" in examples[1].messages[1].content
+
+
+def test_perplexity_counts_each_answer_once_and_only_its_tokens(tiny_model_path):
+    from llmwright.modeling import load_model
+
+    model = load_model(tiny_model_path, "float32")
+    examples = [
+        Example((Message("user", "Hello"), Message("assistant", text)))
+        for text in ("Yes", "No, it is not so, and never was.")
+    ]
+    means = []
+    for example in examples:
+        token_ids, is_target = model.tokenizer.encode_chat_spans(example.messages)
+        with torch.inference_mode():
+            logits = model.decoder(torch.tensor([token_ids]))[0]  # [time, vocabulary]
+        logprobs = logits.log_softmax(-1)
+        means.append(
+            sum(-float(logprobs[t - 1, token_ids[t]]) for t, yes in enumerate(is_target) if yes)
+            / sum(is_target)
+        )
+    score = answer_perplexity("perplexity", model, examples, seed=1)
+    assert score.value == pytest.approx(math.exp(sum(means) / 2), rel=1e-4)
+    assert score.low == pytest.approx(math.exp(min(means)), rel=1e-4)
+    assert score.high == pytest.approx(math.exp(max(means)), rel=1e-4)
+    assert (score.name, score.n) == ("perplexity", 2)
+    assert answer_perplexity("p", model, [], seed=1).value is None
