@@ -46,7 +46,10 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
     "quantization": (["quantization/*"], ["tests/quantization"]),
     "build": (["build/*"], ["tests/build"]),
 }
-LONG = ["tests/inference/engine/test_soak.py", "tests/build/test_handbook.py"]
+LONG = [
+    "tests/inference/engine/test_soak.py",
+    *(f"tests/build/test_{name}.py" for name in ("build", "handbook", "kills")),
+]
 SENTENCE = r'^\s*((what|where|fix)=)?f?"[^"]*[a-z]+ [^"]*[a-z]+ [^"]*"[,)]*$'
 FAILED, CRASHED, ENDLESS, UNREACHED = {1}, {3, -11, -6}, {-24, 24, 36, 152, 255}, {5, 33}
 
