@@ -1,7 +1,7 @@
 import errno
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmwright.core import (
@@ -95,6 +95,7 @@ records = st.lists(
 )
 
 
+@settings(max_examples=30, deadline=None)
 @given(records)
 def test_jsonl_comes_back_as_it_went(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("jsonl") / "r.jsonl"

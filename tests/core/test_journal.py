@@ -1,10 +1,11 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmwright.core import Journal, read_jsonl
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.permutations(range(6)), st.integers(0, 6), st.integers(0, 40))
 def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path_factory, order, killed_at, torn):
     path = tmp_path_factory.mktemp("journal") / "out.jsonl"

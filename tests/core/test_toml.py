@@ -124,7 +124,7 @@ def test_each_branch_of_a_union_is_told_with_the_key_itself(tmp_path):
     with pytest.raises(RecipeError) as caught:
         read_toml(write(tmp_path, GOOD.replace("top = 4", "targets = 3")), Thing, RecipeError)
     assert str(caught.value).splitlines() == [
-        f"{tmp_path / 'thing.toml'}, line 6: 'search.targets' is 3; input should be a valid string",
+        f"{tmp_path / 'thing.toml'}, line 6: 'search.targets' is 3; input should be a valid string.",
         f"{tmp_path / 'thing.toml'}, line 6: 'search.targets' is 3; input should be a valid list.",
     ]
 

@@ -18,6 +18,7 @@ from llmwright.core import (
     UpstreamError,
     read_jsonl,
     tree_hash,
+    write_jsonl,
 )
 from llmwright.data import Question
 from llmwright.evaluation import Report, evaluate_answers, grade_answers
@@ -172,8 +173,10 @@ def test_at_most_so_many_at_a_time(tmp_path: Path, concurrency: int) -> None:
     assert model.most == concurrency
 
 
-def test_grade_stored_answers() -> None:
-    report = grade_answers(
+def test_grade_stored_answers(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    write_jsonl(
+        path,
         [
             {
                 "id": "1",
@@ -184,8 +187,9 @@ def test_grade_stored_answers() -> None:
             {"id": "2", "answer": "rank 8", "references": ["16", "rank 8"], "note": "kept"},
             {"id": "3", "answer": None, "gold": "x"},
             {"id": "4", "answer": "LoRA trains.", "sources": [{"text": "LoRA trains."}]},
-        ]
+        ],
     )
+    report = grade_answers(path)
     assert [r["exact_match"] for r in report.records] == [1.0, 1.0, None, None]
     assert [r["groundedness"] for r in report.records] == [1.0, None, None, 1.0]
     assert report.records[1]["note"] == "kept"
@@ -198,16 +202,19 @@ def test_grade_stored_answers() -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"gold": "x"}, "record 1: the field 'answer' is missing"),
+        ({"gold": "x"}, "the field 'answer' is missing"),
         (
             {"id": "a", "answer": 3, "gold": "x"},
-            r"record 1 \(id 'a'\): the field 'answer' is a int",
+            "the field 'answer' is a int",
         ),
         ({"answer": "x"}, "neither a reference answer nor a source"),
         ({"answer": "x", "gold": {"a": 1}}, "neither a text nor a list"),
         ({"answer": "x", "gold": "x", "sources": [3]}, "not a list of passages"),
     ],
 )
-def test_a_wrong_record_is_named(record: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        grade_answers([record])
+def test_a_wrong_record_is_named_by_its_line(
+    tmp_path: Path, record: dict[str, object], message: str
+) -> None:
+    write_jsonl(tmp_path / "answers.jsonl", [{"answer": "x", "gold": "x"}, record])
+    with pytest.raises(InputError, match=rf"answers\.jsonl, line 2: .*{message}"):
+        grade_answers(tmp_path / "answers.jsonl")

@@ -153,7 +153,7 @@ def grade(source: Path, out: Path | None, as_json: bool) -> None:
     """
     from llmwright.evaluation import grade_answers
 
-    report = grade_answers(read_jsonl(source))
+    report = grade_answers(source)
     if out is not None:
         write_jsonl(out, report.records)
     print_scores(report.scores, as_json)

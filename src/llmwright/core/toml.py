@@ -38,7 +38,7 @@ def read_toml(path: Path, kind: type[Kind], error: type[LLMwrightError]) -> Kind
         problems = [error(**_explain(problem, kind, path, text)) for problem in wrong.errors()]
     first, *rest = problems
     if rest:  # every problem at once, each a sentence on its own line
-        raise error("\n".join(str(problem).rstrip(".") for problem in problems))
+        raise error("\n".join(map(str, problems)).removesuffix("."))
     raise first
 
 

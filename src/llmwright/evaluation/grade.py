@@ -8,24 +8,24 @@ kept as it is. The figures are those of ``answers``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from llmwright.core import InputError
+from llmwright.core import InputError, read_located_jsonl
 from llmwright.evaluation.answers import FIGURES, score_answer, score_records
 from llmwright.evaluation.report import Report
 
 _GOLD = ("gold", "reference", "references")
 
 
-def grade_answers(records: Iterable[Mapping[str, Any]], *, seed: int = 0) -> Report:
-    """Grade each record. An answer of null (the model failed) is unscored.
+def grade_answers(path: Path, *, seed: int = 0) -> Report:
+    """Grade each record of a JSONL file. An answer of null (the model failed) is unscored.
 
-    Raises ``InputError`` naming the record, counted from 1, whose field is missing or wrong.
+    Raises ``InputError`` with the line of the first record that is broken or lacks something.
     """
     graded = []
-    for number, record in enumerate(records, start=1):
-        where = f"record {number}" + (f" (id {record['id']!r})" if "id" in record else "")
+    for where, record in read_located_jsonl(path):
         answer, gold = _answer(record, where), _gold(record, where)
         sources = _sources(record, where)
         figures: dict[str, float | None] = dict.fromkeys(FIGURES)
