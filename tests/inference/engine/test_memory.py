@@ -7,8 +7,7 @@ import torch
 
 from llmwright.core import CapacityError
 from llmwright.inference import Engine
-from llmwright.inference.engine import plan_memory
-from llmwright.inference.engine.memory import available_bytes
+from llmwright.inference.engine.memory import available_bytes, plan_memory
 from llmwright.inference.native import NativeRunner, native_available
 from llmwright.modeling import load_model
 
@@ -50,7 +49,7 @@ def test_the_copy_for_the_kernels_is_counted(smollm2_path):
     for packed in (False, True):
         model = load_model(smollm2_path, "bfloat16", packed=packed)
         stated = plan(model, native=True).packed
-        taken = NativeRunner(model, 1).weight_bytes
+        taken = NativeRunner(model.decoder, 1).weight_bytes
         assert taken <= stated <= 1.1 * taken
 
 

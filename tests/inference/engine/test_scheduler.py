@@ -14,7 +14,6 @@ def request(length, *, priority=0, tenant=None, answer=8):
     made = Request(
         list(range(length)),
         params,
-        ends=(),
         limit=length + answer,
         priority=priority,
         tenant=tenant,

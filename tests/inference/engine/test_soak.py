@@ -109,12 +109,10 @@ def wishes(hidden):
 
 def request_of(model, wish):
     length = len(wish.prompt) + len(wish.soft_prompt or ())
-    ends = frozenset(() if wish.params.ignore_eos else model.tokenizer.eos_ids)
     state = SamplingState(wish.params, wish.prompt, model.tokenizer)
     return Request(
         wish.prompt,
         wish.params,
-        ends=ends,
         limit=length + wish.params.max_tokens,
         adapter=wish.adapter,
         soft_prompt=wish.soft_prompt,

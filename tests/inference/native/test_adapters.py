@@ -76,7 +76,3 @@ def test_adapters_that_do_not_fit_are_refused():
     small = Adapter({"lm_head": (torch.ones(1, 4), torch.ones(101, 1))}, "there")
     with pytest.raises(ConfigurationError, match=r"lm_head is for weights of \[101, 4\]"):
         runner.add_adapter("x", small)
-    runner.add_adapter("a", adapter(decoder, ALL, 2, 1))
-    runner.remove_adapter("a")
-    with pytest.raises(ConfigurationError, match="no adapter 'a'"):
-        advance(runner, [(Text(IDS, [0, 1], adapter="a"), 3)])

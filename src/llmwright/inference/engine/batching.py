@@ -47,18 +47,21 @@ def build_step(rows: Items[tuple[Sequence, int]], block_size: int) -> tuple[Step
     slots += positions % block_size
     adapters = tuple(sequence.request.adapter for sequence, _ in rows)
     searching = (s.request.search for s, _ in rows)
+    limits = None
+    if any(sequence.request.length_matters for sequence, _ in rows):
+        limits = torch.from_numpy(np.repeat([s.request.limit for s, _ in rows], news))
     step = Step(
-        torch.tensor(tokens),
-        torch.from_numpy(positions),
-        torch.from_numpy(slots),
-        torch.from_numpy(starts),
-        torch.from_numpy(begins + news),
-        torch.from_numpy(tables),
-        torch.tensor(wanted, dtype=torch.int64),
-        adapters if any(adapters) else (),
-        torch.tensor(embedded_rows) if vectors else None,
-        torch.cat(vectors) if vectors else None,
-        any(search is not None and search.needs_hidden for search in searching),
-        torch.tensor([s.request.limit for s, _ in rows]).repeat_interleave(torch.from_numpy(news)),
+        token_ids=torch.tensor(tokens),
+        positions=torch.from_numpy(positions),
+        slots=torch.from_numpy(slots),
+        starts=torch.from_numpy(starts),
+        lengths=torch.from_numpy(begins + news),
+        tables=torch.from_numpy(tables),
+        logits_at=torch.tensor(wanted, dtype=torch.int64),
+        adapters=adapters if any(adapters) else (),
+        embedded_rows=torch.tensor(embedded_rows) if vectors else None,
+        embeddings=torch.cat(vectors) if vectors else None,
+        want_hidden=any(search is not None and search.needs_hidden for search in searching),
+        limits=limits,
     )
     return step, counts

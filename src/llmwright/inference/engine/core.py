@@ -15,8 +15,9 @@ as no speculation at all, so a seeded answer does not depend on whether anything
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -38,11 +39,13 @@ from llmwright.inference.engine.request import AnswerText, Request, Sequence, To
 from llmwright.inference.engine.runner import Runner
 from llmwright.inference.engine.scheduler import Scheduler
 from llmwright.inference.engine.speculate import Speculator
-from llmwright.inference.engine.stats import Counters, Stats, Times
+from llmwright.inference.engine.stats import Stats, Times
 from llmwright.inference.speculation import Draft, verify
 from llmwright.modeling import Model
 
 Sent = list[tuple[Request, Token | Exception]]
+
+_RECENT = 1024  # requests and tokens that the times are taken over
 
 
 class EngineCore:
@@ -53,8 +56,8 @@ class EngineCore:
         model: Model,
         runner: Runner,
         *,
-        max_sequences: int = 32,
-        token_budget: int = 512,
+        max_sequences: int,
+        token_budget: int,
         prefix_caching: bool = True,
         speculator: Speculator | None = None,
     ) -> None:
@@ -66,7 +69,9 @@ class EngineCore:
         )
         self._max_sequences = max_sequences
         self._speculator = speculator
-        self._count = Counters()
+        self._count = Stats()
+        self._first: deque[float] = deque(maxlen=_RECENT)  # seconds to first tokens
+        self._between: deque[float] = deque(maxlen=_RECENT)  # and from one to the next
 
     @property
     def busy(self) -> bool:
@@ -119,19 +124,16 @@ class EngineCore:
 
     def stats(self) -> Stats:
         """Counts and times as of now."""
-        count = self._count
-        plain = {f.name: getattr(count, f.name) for f in fields(count)}
-        first, between = plain.pop("first"), plain.pop("between")
-        return Stats(
+        return replace(
+            self._count,
             running=len(self.scheduler.running),
             waiting=len(self.scheduler.waiting),
             preemptions=self.scheduler.preemptions,
             draft_cost=0.0 if self._speculator is None else self._speculator.cost.of_draft(1),
             blocks=self.manager.blocks,
             blocks_free=self.manager.free,
-            time_to_first_token=Times.over(tuple(first)),
-            time_between_tokens=Times.over(tuple(between)),
-            **plain,
+            time_to_first_token=Times.over(tuple(self._first)),
+            time_between_tokens=Times.over(tuple(self._between)),
         )
 
     @torch.inference_mode()
@@ -149,10 +151,11 @@ class EngineCore:
             self._runner.copy_blocks(batch.copies)
         step, counts = build_step(batch.rows, self.manager.block_size)
         output = self._runner.forward(step)
-        logits = torch.split(output.logits, counts)
-        ready: list[tuple[Sequence, Tensor]] = []
+        ready: list[tuple[Sequence, int]] = []
         searches: dict[Request, None] = {}
+        after = 0
         for i, (sequence, new) in enumerate(batch.rows):
+            row, after = after, after + counts[i]
             sequence.computed += new - max(counts[i] - 1, 0)  # drafts count when they are kept
             request = sequence.request
             if request.search is not None:
@@ -162,13 +165,13 @@ class EngineCore:
                     if not request.started:
                         request.prompt_hidden.append(hidden.clone())
                 if counts[i]:
-                    sequence.logits = logits[i][0]
+                    sequence.logits = output.logits[row]
                     searches[request] = None
             elif counts[i]:
-                ready.append((sequence, logits[i]))
+                ready.append((sequence, row))
             self.manager.register(sequence.table, sequence.tokens, sequence.computed)
         sent: Sent = []
-        self._sample(ready, sent)
+        self._sample(output.logits, ready, sent)
         for request in searches:
             self._search(request, sent)
         if self._speculator is not None and answering:
@@ -177,41 +180,39 @@ class EngineCore:
 
     # -- choosing ------------------------------------------------------------------------
 
-    def _sample(self, ready: list[tuple[Sequence, Tensor]], sent: Sent) -> None:
+    def _sample(self, logits: Tensor, ready: list[tuple[Sequence, int]], sent: Sent) -> None:
         """Choose the next token of each sequence, and go on along its drafts while the choices
-        equal them. ``ready`` has [1 + drafts, vocab] logits with each."""
+        equal them. ``ready`` says which row of logits [rows, vocab] is the first of each; those
+        of its drafts follow."""
         rows = []
         drafted = []
-        for sequence, logits in self._with_forks(ready):
+        for sequence, row in self._with_forks(ready):
             if sequence.draft is not None:
                 drafted.append((sequence, sequence.computed))
             if sequence.draft is None or sequence.draft.probabilities is None:
-                rows.append((sequence, logits, 0))
+                rows.append((sequence, row, 0))
             else:
-                self._verify(sequence, sequence.draft, logits, sent)
+                self._verify(sequence, sequence.draft, logits[row:], sent)
         while rows:
-            choices = choose(
-                torch.stack([logits[place] for _, logits, place in rows]),
-                [sequence.state for sequence, _, _ in rows],
-            )
+            at = [row + place for _, row, place in rows]
+            some = logits if at == [*range(len(logits))] else logits[at]  # no copy of the usual
+            choices = choose(some, [sequence.state for sequence, _, _ in rows])
             kept = []
-            for (sequence, logits, place), choice in zip(rows, choices, strict=True):
+            for (sequence, row, place), choice in zip(rows, choices, strict=True):
                 self._accept(sequence, choice, sent)
                 if sequence.draft is None or sequence.finish_reason is not None:
                     continue
                 if sequence.draft.tokens[place : place + 1] == (choice.token,):
                     sequence.computed += 1
-                    kept.append((sequence, logits, place + 1))
+                    kept.append((sequence, row, place + 1))
             rows = kept
         for sequence, before in drafted:
             self._settle(sequence, sequence.computed - before)
 
-    def _with_forks(
-        self, ready: list[tuple[Sequence, Tensor]]
-    ) -> Iterator[tuple[Sequence, Tensor]]:
+    def _with_forks(self, ready: list[tuple[Sequence, int]]) -> Iterator[tuple[Sequence, int]]:
         """``ready``, and where a prompt was read for several answers, one sequence for each."""
-        for sequence, logits in ready:
-            yield sequence, logits
+        for sequence, row in ready:
+            yield sequence, row
             request = sequence.request
             if request.started:
                 continue
@@ -227,10 +228,12 @@ class EngineCore:
                     sequence.computed,
                 )
                 request.sequences.append(fork)
-                yield fork, logits
+                yield fork, row
 
     def _verify(self, sequence: Sequence, draft: Draft, logits: Tensor, sent: Sent) -> None:
-        """Check drafts that were drawn from a distribution of their own."""
+        """Check drafts that were drawn from a distribution of their own; the first rows of logits
+        are theirs."""
+        logits = logits[: len(draft.tokens) + 1]
         p = distribution(logits, states_along(sequence.state, draft.tokens))
         tokens, _ = verify(p, draft, sequence.state.generator)
         for place, token in enumerate(tokens):
@@ -276,11 +279,11 @@ class EngineCore:
     def _note_token(self, request: Request) -> None:
         now = time.monotonic()
         if request.last_token is None:
-            self._count.first.append(now - request.created)
+            self._first.append(now - request.created)
             self._count.prompt_tokens += len(request.prompt)
             self._count.cached_tokens += request.cached_tokens
         else:
-            self._count.between.append(now - request.last_token)
+            self._between.append(now - request.last_token)
         request.last_token = now
         self._count.generated_tokens += 1
 
@@ -358,7 +361,8 @@ class EngineCore:
         request.sequences = []
 
     def _state(self, request: Request, answer: int) -> SamplingState:
-        return SamplingState(request.params, request.prompt, self._model.tokenizer, answer)
+        prompt = request.prompt[len(request.soft_prompt or ()) :]  # vectors are no tokens
+        return SamplingState(request.params, prompt, self._model.tokenizer, answer)
 
     def _text(self, request: Request) -> AnswerText:
         return AnswerText(self._model.tokenizer.stream_decoder(), request.params.stop)

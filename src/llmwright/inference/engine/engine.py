@@ -14,6 +14,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -31,12 +32,13 @@ from llmwright.inference.decoding import (
     search_for,
 )
 from llmwright.inference.engine.core import EngineCore, Sent
-from llmwright.inference.engine.memory import plan_memory
+from llmwright.inference.engine.memory import MemoryPlan
 from llmwright.inference.engine.request import Request, SoftPrompt, Token
 from llmwright.inference.engine.runner import Runner
-from llmwright.inference.engine.runners import KVDType, RunnerKind, make_runner, runs_native
+from llmwright.inference.engine.runners import RunnerKind, make_runner
 from llmwright.inference.engine.speculate import Speculator
 from llmwright.inference.engine.stats import Stats
+from llmwright.inference.native import KVDType
 from llmwright.inference.speculation import NGramProposer, Proposer
 from llmwright.modeling import Adapter, Model, read_adapter
 
@@ -67,12 +69,15 @@ class Engine:
     """Generates from ``model``, up to ``max_sequences`` sequences in one pass.
 
     ``token_budget``: most tokens of one pass, so how long a prompt may delay the others.
-    ``cache_tokens``: what the cache holds (see ``plan_memory`` for the default; ``memory`` is the
-    plan). ``speculate``: "ngram" drafts from the text itself and switches itself off where that
-    does not pay; or a ``Proposer`` of your own. ``runner``: see ``make_runner``; or one of your
-    own, whose cache then counts. Close it, or use it as a context manager.
+    ``cache_tokens``: what the cache holds; by default as many tokens as all sequences could fill,
+    but at most 1 GiB, and at least one context. ``memory`` says what all of it takes.
+    ``speculate``: "ngram" drafts from the text itself and switches itself off where that does not
+    pay; or a ``Proposer`` of your own. ``runner``: "native" (compiled kernels on a CPU), "torch"
+    (any device), "auto" for the faster; or one of your own, whose cache then counts and of which
+    ``memory`` says nothing. Close it, or use it as a context manager.
 
-    Raises ``CapacityError`` where the cache does not fit into the memory that is free.
+    Raises ``CapacityError`` where the cache does not fit into the memory that is free, and what
+    ``make_runner`` raises.
     """
 
     def __init__(
@@ -90,19 +95,17 @@ class Engine:
         runner: RunnerKind | Runner = "auto",
     ) -> None:
         self.model = model
-        self.memory = plan_memory(
-            model.decoder,
-            kv_dtype=str(model.dtype).removeprefix("torch.") if kv_dtype == "auto" else kv_dtype,
-            cache_tokens=cache_tokens,
-            block_size=block_size,
-            max_sequences=max_sequences,
-            token_budget=token_budget,
-            native=isinstance(runner, str) and runs_native(model, runner),
-        )
-        self.memory.check(model.source)
+        self.memory: MemoryPlan | None = None
         if isinstance(runner, str):
-            blocks = self.memory.cache_tokens // block_size
-            runner = make_runner(model, blocks, block_size, kv_dtype, runner)
+            runner, self.memory = make_runner(
+                model,
+                runner,
+                cache_tokens=cache_tokens,
+                max_sequences=max_sequences,
+                token_budget=token_budget,
+                block_size=block_size,
+                kv_dtype=kv_dtype,
+            )
         self._runner = runner
         if speculate == "ngram":
             speculate = NGramProposer()
@@ -145,18 +148,22 @@ class Engine:
         atexit.unregister(self.close)
 
     def add_adapter(self, name: str, adapter: Adapter | Path | str) -> None:
-        """Make a LoRA adapter, or the folder of one, available under ``name``; requests choose
-        it one by one. Raises ``ModelSourceError`` and ``InputError`` as ``read_adapter`` does.
+        """Make a LoRA adapter, or the folder of one, available under ``name``, in place of what
+        had that name; requests choose it one by one. Raises ``ModelSourceError`` and
+        ``InputError`` as ``read_adapter`` does.
         """
         if not isinstance(adapter, Adapter):
             adapter = read_adapter(adapter, self.model.decoder)
-        ready = adapter
-        self._call(lambda: self._runner.add_adapter(name, ready))
+        if name in self._adapters:
+            self.remove_adapter(name)
+        self._call(partial(self._runner.add_adapter, name, adapter))
         self._adapters.add(name)
 
     def remove_adapter(self, name: str) -> None:
-        """Forget an adapter; requests that use it end with an error."""
-        self._adapters.discard(name)
+        """Forget an adapter; requests that use it end with an error. Raises ``InputError`` where
+        there is none."""
+        self._check_adapter(name)
+        self._adapters.remove(name)
 
         def remove() -> None:
             self._send(self._core.fail(InputError(f"the adapter {name!r} was removed"), name))
@@ -187,13 +194,14 @@ class Engine:
         model does not have.
         """
         params = params or SamplingParams()
-        self._check(token_ids, adapter, soft_prompt)
+        self._check(token_ids, soft_prompt)
         check_tokens(params, self.model.config.vocab_size)
         if params.structured:  # compiled apart: the first time takes a second
             await asyncio.to_thread(compile_grammar, self.model.tokenizer, params)
         request = self._request(token_ids, params, adapter, soft_prompt, priority, tenant)
         self._core.check(request)
         reader = _Reader()
+        deadline = None if timeout is None else reader.loop.time() + timeout
         with self._change:
             if self._closing:
                 raise RuntimeError("the engine is closed")
@@ -208,23 +216,22 @@ class Engine:
             self._change.notify()
         left = params.n
         try:
-            async with asyncio.timeout(timeout) as clock:
-                clock_end = clock.when()
             while left:
-                async with asyncio.timeout_at(clock_end):
-                    item = await reader.items.get()
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        item = await reader.items.get()
+                except TimeoutError as error:
+                    raise CapacityError(
+                        f"the answer was not finished within {timeout:g} seconds",
+                        where=self.model.source,
+                        fix="allow more time, or ask for fewer tokens",
+                    ) from error
                 if isinstance(item, LLMwrightError):
                     raise item
                 if isinstance(item, Exception):
                     raise RuntimeError(f"generation failed: {item}") from item
                 yield item
                 left -= item.finish_reason is not None
-        except TimeoutError as error:
-            raise CapacityError(
-                f"the answer was not finished within {timeout:g} seconds",
-                where=self.model.source,
-                fix="allow more time, or ask for fewer tokens",
-            ) from error
         finally:
             if left:
                 with self._change:
@@ -234,9 +241,7 @@ class Engine:
 
     # -- before a request is let in ------------------------------------------------------------
 
-    def _check(
-        self, token_ids: Sequence[int], adapter: str | None, soft_prompt: SoftPrompt | None
-    ) -> None:
+    def _check(self, token_ids: Sequence[int], soft_prompt: SoftPrompt | None) -> None:
         config, where = self.model.config, self.model.source
         if not token_ids:
             raise InputError("the prompt is empty", fix="give at least one token")
@@ -254,11 +259,6 @@ class Engine:
                 where=where,
                 fix="encode the prompt with this model's tokenizer",
             )
-        if adapter is not None and adapter not in self._adapters:
-            known = ", ".join(sorted(self._adapters)) or "none"
-            raise InputError(
-                f"there is no adapter {adapter!r}", where=where, fix=f"use one of: {known}"
-            )
         if soft_prompt is not None and soft_prompt.vectors.shape[1] != config.hidden_size:
             raise InputError(
                 f"the soft prompt {soft_prompt.name!r} has vectors of "
@@ -266,6 +266,15 @@ class Engine:
                 f"{config.hidden_size}",
                 where=where,
                 fix="use one that was trained for this model",
+            )
+
+    def _check_adapter(self, name: str) -> None:
+        if name not in self._adapters:
+            known = ", ".join(sorted(self._adapters)) or "none"
+            raise InputError(
+                f"there is no adapter {name!r}",
+                where=self.model.source,
+                fix=f"use one of: {known}",
             )
 
     def _request(
@@ -283,7 +292,6 @@ class Engine:
         return Request(
             token_ids,
             params,
-            ends=state.ends,
             limit=prompt + room,
             adapter=adapter,
             soft_prompt=soft_prompt,
@@ -346,6 +354,8 @@ class Engine:
     def _add(self, request: Request, reader: _Reader) -> None:
         self._readers[request] = reader
         try:
+            if request.adapter is not None:
+                self._check_adapter(request.adapter)  # here it cannot be removed meanwhile
             self._core.add(request)
         except Exception as error:
             self._send([(request, error)])

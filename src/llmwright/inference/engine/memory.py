@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from llmwright.core import CapacityError
-from llmwright.modeling import Decoder, QuantizedLinear, kv_bytes_per_token, weight_bytes
+from llmwright.inference.native import packed_bytes
+from llmwright.modeling import Decoder, kv_bytes_per_token, weight_bytes
 
 _DEFAULT_CACHE = 1 << 30
 _MIB = 1 << 20
@@ -85,27 +85,12 @@ def plan_memory(
     widest = max(config.intermediate_size * 2, config.hidden_size * 4)
     return MemoryPlan(
         weights=weight_bytes(decoder),
-        packed=_packed_bytes(decoder) if native else 0,
+        packed=packed_bytes(decoder) if native else 0,
         bytes_per_token=per_token,
         cache_tokens=-(-cache_tokens // block_size) * block_size,
         activations=4 * (token_budget * 2 * widest + 2 * max_sequences * config.vocab_size),
         available=available_bytes(decoder.device),
     )
-
-
-def _packed_bytes(decoder: Decoder) -> int:
-    """What the kernels' copy of the matrices takes, from above."""
-    total = 4 * sum(weight.numel() for weight in decoder.parameters() if weight.ndim == 1)
-    for module in decoder.modules():
-        if isinstance(module, QuantizedLinear):
-            weight = module.quantized
-            plain = weight.codebook is not None or weight.group_size % 32
-            bits = 8 * decoder.dtype.itemsize if plain else 4 if weight.bits <= 4 else 8
-            scales = 4 * weight.scales.numel()  # a scale and a minimum, 16 bits each
-            total += weight.codes.numel() * bits // 8 + scales
-        elif isinstance(module, nn.Linear):
-            total += module.weight.nbytes
-    return total
 
 
 def available_bytes(device: torch.device) -> int | None:
@@ -114,14 +99,14 @@ def available_bytes(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        free = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     except OSError:
         return None
+    free = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    group = Path("/sys/fs/cgroup")
     try:
-        group = Path("/sys/fs/cgroup")
         limit = (group / "memory.max").read_text().strip()
         if limit != "max":
             free.append(int(limit) - int((group / "memory.current").read_text()))
-    except OSError:  # no control group of this kind limits us
-        return min(free, default=None)
+    except OSError:
+        pass  # no control group of this kind limits us
     return min(free, default=None)

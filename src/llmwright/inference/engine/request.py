@@ -9,7 +9,7 @@ the token chosen last.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Hashable
+from collections.abc import Hashable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
@@ -98,7 +98,7 @@ class Sequence:
         self.tokens.append(token_id)
         text = ""
         reason: FinishReason | None = None
-        if token_id in request.ends:
+        if self.state.is_end(token_id):
             reason = "stop"
         else:
             text, stopped = self.text.push(token_id)
@@ -128,7 +128,6 @@ class Request:
         prompt: Items[int],
         params: SamplingParams,
         *,
-        ends: Collection[int],
         limit: int,
         adapter: str | None = None,
         soft_prompt: SoftPrompt | None = None,
@@ -139,7 +138,6 @@ class Request:
     ) -> None:
         self.prompt = [0] * len(soft_prompt or ()) + list(prompt)
         self.params = params
-        self.ends = ends
         self.limit = limit
         self.adapter = adapter
         self.soft_prompt = soft_prompt

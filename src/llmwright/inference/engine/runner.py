@@ -35,11 +35,14 @@ class Step:
     embedded_rows: Tensor | None = None  # [n] int64, rows whose embedding is given (soft prompts)
     embeddings: Tensor | None = None  # [n, hidden]
     want_hidden: bool = False
-    limits: Tensor | None = None  # [tokens] int64, what each token's sequence may reach at most
+    limits: Tensor | None = None  # [tokens] int64, what each token's sequence may reach at most,
+    # where the rotary scaling looks at that
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
+    """What a runner computed. Its tensors are its own, not written again by later steps."""
+
     logits: Tensor  # [wanted, vocab] float32
     hidden: Tensor | None = None  # [tokens, hidden] after the last norm, where asked for
 
@@ -60,4 +63,6 @@ class Runner(Protocol):
         """Make a LoRA adapter usable by ``Step.adapters``."""
         ...
 
-    def remove_adapter(self, name: str) -> None: ...
+    def remove_adapter(self, name: str) -> None:
+        """Forget one that was added."""
+        ...

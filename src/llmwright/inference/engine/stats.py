@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import quantiles
-
-_RECENT = 1024  # requests and tokens that the times are taken over
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +23,11 @@ class Times:
         return cls(cuts[9], cuts[18])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stats:
-    """A snapshot. ``cached_tokens`` of ``prompt_tokens`` were found in the prefix cache;
-    ``accepted_drafts`` of ``drafted_tokens`` stood the check of speculative decoding, in which a
-    drafted token costs ``draft_cost`` steps of one stream."""
+    """Counts since the start, and what is so now. ``cached_tokens`` of ``prompt_tokens`` were found
+    in the prefix cache; ``accepted_drafts`` of ``drafted_tokens`` stood the check of speculative
+    decoding, in which a drafted token costs ``draft_cost`` steps of one stream."""
 
     running: int = 0
     waiting: int = 0
@@ -58,19 +55,3 @@ class Stats:
     def acceptance_rate(self) -> float:
         """Share of the drafted tokens that were kept."""
         return self.accepted_drafts / self.drafted_tokens if self.drafted_tokens else 0.0
-
-
-@dataclass(slots=True)
-class Counters:
-    """What the engine counts as it goes."""
-
-    finished: int = 0
-    cancelled: int = 0
-    steps: int = 0
-    generated_tokens: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    drafted_tokens: int = 0
-    accepted_drafts: int = 0
-    first: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
-    between: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
-    from llmwright.inference.native.library import Native, native_available
-    from llmwright.inference.native.runner import NativeRunner, greedy
+    from llmwright.inference.native.library import native_available
+    from llmwright.inference.native.packing import packed_bytes
+    from llmwright.inference.native.runner import KVDType, NativeRunner, greedy
 
 _HOMES = {
-    "Native": "library",
+    "KVDType": "runner",
     "NativeRunner": "runner",
     "greedy": "runner",
     "native_available": "library",
+    "packed_bytes": "packing",
 }
 
-__all__ = ["Native", "NativeRunner", "greedy", "native_available"]
+__all__ = ["KVDType", "NativeRunner", "greedy", "native_available", "packed_bytes"]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_exports(__name__, _HOMES)

@@ -3,8 +3,8 @@
  *     x += o_proj(attention(rotate(q), rotate(k), v)),   q, k, v = qkv_proj(norm x)
  *     x += down_proj(silu(gate) * up),                   gate, up = gate_up_proj(norm x)
  *
- * All threads walk through the same phases (pool.h), each loop over tasks being one; x stays in float32. Python owns weights,
- * cache and step; this file owns the scratch memory between them. */
+ * All threads walk through the same phases (pool.h), each loop over tasks being one; x stays in
+ * float32. Python owns weights, cache and step; this file owns the scratch memory between them. */
 #include "attention.h"
 #include "pool.h"
 #include "products.h"
@@ -30,7 +30,6 @@ typedef struct {
 typedef struct {
     int32_t layer_count, hidden, inner, vocab;
     float eps;
-    int32_t unused;
     Cache cache;
     const float *norm;
     const Layer *layers;
@@ -54,7 +53,6 @@ typedef struct {
     const Step *step;
     Inputs in;
     float *fused, *mixed, *spare; /* fused products; attention's results; per-thread scratch */
-    float *ranks;                 /* [tokens][rank] */
     int32_t *owner;               /* the sequence of each row */
     Span *spans;
     long span_count, spare_size, mixed_stride;

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from llmwright.core import ConfigurationError
 from llmwright.inference.native.layout import BF16, F32, INT4, INT8, LinearC, MatrixC
 from llmwright.inference.native.library import library
-from llmwright.modeling import QuantizedLinear, QuantizedWeight
+from llmwright.modeling import Decoder, QuantizedLinear, QuantizedWeight
 
 _CHUNK = 64 << 20
 
@@ -71,6 +71,21 @@ def pack_linear(layers: Sequence[nn.Module], arena: Arena, *, dtype: torch.dtype
         places[: len(order)] = order
         linear.perm = arena.keep(places)
     return linear
+
+
+def packed_bytes(decoder: Decoder) -> int:
+    """Bytes that the packed weights of ``decoder`` take, from above: known before any is packed."""
+    total = 4 * sum(weight.numel() for weight in decoder.parameters() if weight.ndim == 1)
+    for module in decoder.modules():
+        if isinstance(module, QuantizedLinear):
+            weight = module.quantized
+            plain = weight.codebook is not None or weight.group_size % 32
+            bits = 8 * decoder.dtype.itemsize if plain else 4 if weight.bits <= 4 else 8
+            scales = 4 * weight.scales.numel()  # a scale and a minimum, 16 bits each
+            total += weight.codes.numel() * bits // 8 + scales
+        elif isinstance(module, nn.Linear):
+            total += module.weight.nbytes
+    return total
 
 
 def _up(n: int, to: int) -> int:

@@ -24,7 +24,6 @@ typedef struct {
     int32_t half_scales;     /* scales and offsets in half precision */
     int32_t zero;            /* of the whole matrix, where offsets is NULL */
     int32_t column;          /* where in the output row its results go */
-    int32_t unused;
     const void *codes;
     const void *scales;      /* [panels][groups][LANES] */
     const void *offsets;     /* like scales, or NULL */

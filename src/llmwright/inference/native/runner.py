@@ -31,9 +31,9 @@ from llmwright.inference.native.adapters import PackedAdapter, pack_adapter
 from llmwright.inference.native.layout import KV_KINDS, CacheC, LayerC, ModelC, StepC
 from llmwright.inference.native.library import library
 from llmwright.inference.native.packing import Arena, pack_linear
-from llmwright.modeling import Adapter, Decoder, Model
+from llmwright.modeling import Adapter, Decoder
 
-KVType = Literal["auto", "float32", "bfloat16", "int8"]
+KVDType = Literal["auto", "float32", "bfloat16", "int8"]
 
 
 class NativeRunner:
@@ -49,22 +49,21 @@ class NativeRunner:
 
     def __init__(
         self,
-        model: Model | Decoder,
+        decoder: Decoder,
         blocks: int,
         block_size: int = 16,
-        kv_dtype: KVType = "auto",
+        kv_dtype: KVDType = "auto",
         threads: int | None = None,
     ) -> None:
-        decoder = model.decoder if isinstance(model, Model) else model
         if block_size < 16 or block_size % 16:
             raise ConfigurationError(
                 f"a block of {block_size} tokens does not fit the native kernels",
                 where="block_size",
                 fix="use a multiple of 16",
             )
-        self.decoder, self.config = decoder, decoder.config
         self.blocks, self.block_size = blocks, block_size
-        self.kv_dtype = _kv_dtype(kv_dtype, decoder.dtype)
+        self._decoder, self._config = decoder, decoder.config
+        self._kv_dtype = _kv_dtype(kv_dtype, decoder.dtype)
         self._library = library()
         self._arena = Arena()
         self._threads = threads or settings().threads or torch.get_num_threads()
@@ -88,47 +87,29 @@ class NativeRunner:
         """Bytes of the packed weights; a step reads them once."""
         return self._arena.bytes
 
-    def scratch_bytes(self, tokens: int, sequences: int, longest: int) -> int:
-        """Bytes of working memory for steps of ``tokens`` tokens of ``sequences`` sequences, the
-        longest of them with a context of ``longest`` tokens."""
-        size = self._library.lw_scratch_bytes
-        return int(size(ctypes.byref(self._model), self._threads, tokens, sequences, longest))
-
     @torch.no_grad()
     def forward(self, step: Step) -> Output:
         """Run ``step``. Every tensor of the output is its own, not reused by later steps."""
         tokens, sequences = len(step.token_ids), len(step.lengths)
-        x = self.decoder.model.embed_tokens(step.token_ids).float()  # [tokens, hidden]
+        x = self._decoder.model.embed_tokens(step.token_ids).float()  # [tokens, hidden]
         if step.embedded_rows is not None and step.embeddings is not None:
             x = x.index_copy(0, step.embedded_rows, step.embeddings.to(x.dtype))
         limits = None if step.limits is None else step.limits.unsqueeze(0)
-        cos, sin = self.decoder.model.rotary(step.positions.unsqueeze(0), torch.float32, limits)
-        logits = torch.empty(len(step.logits_at), self.config.vocab_size)
-        hidden = torch.empty(tokens, self.config.hidden_size) if step.want_hidden else None
+        cos, sin = self._decoder.model.rotary(step.positions.unsqueeze(0), torch.float32, limits)
+        logits = torch.empty(len(step.logits_at), self._config.vocab_size)
+        hidden = torch.empty(tokens, self._config.hidden_size) if step.want_hidden else None
         given = StepC(tokens, sequences, len(step.logits_at), step.tables.shape[1])
-        kept = []
-        for name, tensor, dtype in (
-            ("x", x, torch.float32),
-            ("cos", cos, torch.float32),
-            ("sin", sin, torch.float32),
-            ("slots", step.slots, torch.int64),
-            ("starts", step.starts, torch.int64),
-            ("lengths", step.lengths, torch.int64),
-            ("tables", step.tables, torch.int32),
-            ("logits_at", step.logits_at, torch.int64),
-        ):
-            tensor = tensor.to("cpu", dtype).contiguous()
-            kept.append(tensor)
-            setattr(given, name, tensor.data_ptr())
+        given.x, given.cos, given.sin = x.data_ptr(), cos.data_ptr(), sin.data_ptr()
+        for name in ("slots", "starts", "lengths", "tables", "logits_at"):
+            setattr(given, name, getattr(step, name).data_ptr())
         given.logits = logits.data_ptr()
         given.hidden = hidden.data_ptr() if hidden is not None else None
-        longest = int(step.lengths.max()) if sequences else 0
         with self._lock:
             if any(step.adapters):
-                chosen = [self._adapter(name) for name in step.adapters]
+                chosen = [self._adapters[name].address if name else None for name in step.adapters]
                 pointers = (ctypes.c_void_p * sequences)(*chosen)
                 given.adapters = ctypes.addressof(pointers)
-            self._run(given, longest)
+            self._run(given, int(step.lengths.max()))
         return Output(logits, hidden)
 
     def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
@@ -141,41 +122,34 @@ class NativeRunner:
     def add_adapter(self, name: str, adapter: Adapter) -> None:
         """Make a LoRA adapter usable by ``Step.adapters``; it is added to the products of its
         sequences, and the weights stay as they are."""
-        packed = pack_adapter(adapter, self.config)
+        packed = pack_adapter(adapter, self._config)
         with self._lock:
             self._adapters[name] = packed
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter."""
         with self._lock:
-            self._adapters.pop(name, None)
-
-    def _adapter(self, name: str | None) -> int | None:
-        if name is None:
-            return None
-        if name not in self._adapters:
-            raise ConfigurationError(
-                f"there is no adapter {name!r}", where="adapters", fix="add it to the runner first"
-            )
-        return self._adapters[name].address
+            del self._adapters[name]
 
     def _run(self, step: StepC, longest: int) -> None:
         if self._pool_process != os.getpid():  # threads do not survive a fork
             self._pool, self._pool_process = self._library.lw_pool_new(self._threads), os.getpid()
             closing = weakref.finalize(self, _close, self._library, self._pool, os.getpid())
             closing.atexit = False  # a step may still run in a daemon thread
-        needed = self.scratch_bytes(step.tokens, step.sequences, longest) + 64
-        if len(self._scratch) < needed:
-            self._scratch = torch.empty(needed * 5 // 4, dtype=torch.uint8)
+        model = ctypes.byref(self._model)
+        needed = self._library.lw_scratch_bytes(
+            model, self._threads, step.tokens, step.sequences, longest
+        )
+        if len(self._scratch) < needed + 64:
+            self._scratch = torch.empty((needed + 64) * 5 // 4, dtype=torch.uint8)
         scratch = self._scratch.data_ptr()
         self._library.lw_forward(
-            ctypes.byref(self._model), self._pool, ctypes.byref(step), longest,
-            scratch + -scratch % 64,
-        )  # fmt: skip
+            model, self._pool, ctypes.byref(step), longest, scratch + -scratch % 64
+        )
 
     def _pack(self) -> ModelC:
-        config, arena, stack = self.config, self._arena, self.decoder.model
-        dtype = torch.float32 if self.decoder.dtype == torch.float32 else torch.bfloat16
+        config, arena, stack = self._config, self._arena, self._decoder.model
+        dtype = torch.float32 if self._decoder.dtype == torch.float32 else torch.bfloat16
         self._layers = (LayerC * config.num_hidden_layers)()
 
         def linear(*layers: Any) -> Any:
@@ -200,7 +174,7 @@ class NativeRunner:
             vocab=config.vocab_size,
             eps=config.rms_norm_eps,
             cache=CacheC(
-                kind=KV_KINDS[self.kv_dtype],
+                kind=KV_KINDS[self._kv_dtype],
                 layers=config.num_hidden_layers,
                 kv_heads=config.num_key_value_heads,
                 group=config.num_attention_heads // config.num_key_value_heads,
@@ -209,7 +183,7 @@ class NativeRunner:
             ),
             norm=norm(stack.norm),
             layers=self._layers,
-            head=linear(self.decoder.lm_head),
+            head=linear(self._decoder.lm_head),
         )
 
 
@@ -220,7 +194,7 @@ def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:
     PyTorch's argmax and logsumexp take several times as long, and leave OpenMP threads spinning on
     the processors that the next step needs.
     """
-    logits = logits.to("cpu", torch.float32).contiguous()
+    logits = logits.float().contiguous()
     places = torch.empty(len(logits), dtype=torch.int64)
     logprobs = torch.empty(len(logits))
     library().lw_greedy(logits.data_ptr(), *logits.shape, places.data_ptr(), logprobs.data_ptr())
@@ -234,7 +208,7 @@ def _zeros(rows: int, size: int) -> Tensor:
     return torch.from_numpy(memory[begin : begin + rows * size]).view(rows, size)
 
 
-def _kv_dtype(wanted: KVType, weights: torch.dtype) -> str:
+def _kv_dtype(wanted: KVDType, weights: torch.dtype) -> str:
     if wanted == "auto":
         return "float32" if weights == torch.float32 else "bfloat16"
     if wanted not in KV_KINDS:
