@@ -9,7 +9,6 @@ import torch
 from native_models import decoder_of
 from native_steps import Text, advance, blocks_for, read
 
-from llmwright.core import ConfigurationError
 from llmwright.inference.native import NativeRunner
 from llmwright.modeling import Adapter
 
@@ -65,14 +64,3 @@ def test_an_adapter_does_not_touch_its_neighbours(form):
     assert torch.equal(both[1].logits[0], alone)
     assert not torch.allclose(both[0].logits[0], alone)
     assert torch.equal(read(runner, Text(IDS, [8, 9], adapter="a"), 4), both[0].logits[0])
-
-
-def test_adapters_that_do_not_fit_are_refused():
-    decoder = decoder_of("float32")
-    runner = NativeRunner(decoder, 4)
-    wrong = Adapter({"model.embed_tokens": (torch.ones(1, 4), torch.ones(4, 1))}, "there")
-    with pytest.raises(ConfigurationError, match=r"there: .*model\.embed_tokens"):
-        runner.add_adapter("x", wrong)
-    small = Adapter({"lm_head": (torch.ones(1, 4), torch.ones(101, 1))}, "there")
-    with pytest.raises(ConfigurationError, match=r"lm_head is for weights of \[101, 4\]"):
-        runner.add_adapter("x", small)

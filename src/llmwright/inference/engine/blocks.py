@@ -60,11 +60,6 @@ class BlockManager:
         """Blocks that can be handed out, those with a remembered content included."""
         return len(self._unused)
 
-    @property
-    def cached(self) -> int:
-        """Blocks whose content can be shared."""
-        return len(self._entries)
-
     def blocks_for(self, tokens: int) -> int:
         """Blocks that hold ``tokens`` tokens."""
         return -(-tokens // self.block_size)

@@ -40,7 +40,7 @@ from llmwright.inference.engine.speculate import Speculator
 from llmwright.inference.engine.stats import Stats
 from llmwright.inference.native import KVDType
 from llmwright.inference.speculation import NGramProposer, Proposer
-from llmwright.modeling import Adapter, Model, read_adapter
+from llmwright.modeling import Model, read_adapter
 
 
 class EngineOptions(TypedDict, total=False):
@@ -147,13 +147,12 @@ class Engine:
         self._worker.join()
         atexit.unregister(self.close)
 
-    def add_adapter(self, name: str, adapter: Adapter | Path | str) -> None:
-        """Make a LoRA adapter, or the folder of one, available under ``name``, in place of what
-        had that name; requests choose it one by one. Raises ``ModelSourceError`` and
-        ``InputError`` as ``read_adapter`` does.
+    def add_adapter(self, name: str, folder: Path | str) -> None:
+        """Make the LoRA adapter in ``folder`` available under ``name``, in place of what had that
+        name; requests choose it one by one. Raises ``ModelSourceError`` and ``InputError`` as
+        ``read_adapter`` does.
         """
-        if not isinstance(adapter, Adapter):
-            adapter = read_adapter(adapter, self.model.decoder)
+        adapter = read_adapter(folder, self.model.decoder)
         if name in self._adapters:
             self.remove_adapter(name)
         self._call(partial(self._runner.add_adapter, name, adapter))

@@ -60,7 +60,7 @@ class Runner(Protocol):
         ...
 
     def add_adapter(self, name: str, adapter: Adapter) -> None:
-        """Make a LoRA adapter usable by ``Step.adapters``."""
+        """Make a LoRA adapter, read for this model, usable by ``Step.adapters``."""
         ...
 
     def remove_adapter(self, name: str) -> None:

@@ -13,7 +13,6 @@ import ctypes
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmwright.core import ConfigurationError
 from llmwright.inference.native.layout import LoraC
 from llmwright.modeling import Adapter, ModelConfig
 
@@ -30,7 +29,7 @@ class PackedAdapter:
 
 
 def pack_adapter(adapter: Adapter, config: ModelConfig) -> PackedAdapter:
-    """Raises ``ConfigurationError`` where the adapter changes what is no linear layer here."""
+    """The factors of an adapter that fits the model, as ``read_adapter`` gives it."""
     q = config.num_attention_heads * config.head_dim
     kv = config.num_key_value_heads * config.head_dim
     columns = {
@@ -38,47 +37,20 @@ def pack_adapter(adapter: Adapter, config: ModelConfig) -> PackedAdapter:
         "self_attn.o_proj": 0, "mlp.gate_proj": 0, "mlp.up_proj": config.intermediate_size,
         "mlp.down_proj": 0,
     }  # fmt: skip
-    names = [
-        f"model.layers.{layer}.{name}"
+    places = {
+        f"model.layers.{layer}.{name}": column
         for layer in range(config.num_hidden_layers)
-        for name in columns
-    ]
-    names.append("lm_head")
-    pairs = (LoraC * len(names))()
+        for name, column in columns.items()
+    }
+    places["lm_head"] = 0
+    pairs = (LoraC * len(places))()
     tensors: list[Tensor] = []
-    if unknown := [name for name in adapter.factors if name not in names]:
-        raise ConfigurationError(
-            f"the adapter changes {unknown[0]}, which the native runner cannot",
-            where=adapter.source,
-            fix="train it on the linear layers, or merge it",
-        )
-    places = [*columns.values()] * config.num_hidden_layers + [0]
-    for pair, name, column in zip(pairs, names, places, strict=True):
+    for pair, (name, column) in zip(pairs, places.items(), strict=True):
         if name in adapter.factors:
             a, b = adapter.factors[name]  # [r, in], [out, r]
-            shape = _shape(name, config)
-            if (b.shape[0], a.shape[1]) != shape or a.shape[0] != b.shape[1]:
-                raise ConfigurationError(
-                    f"the adapter for {name} is for weights of [{b.shape[0]}, {a.shape[1]}], and "
-                    f"the model's are {list(shape)}",
-                    where=adapter.source,
-                    fix="use its own base model",
-                )
             a = F.pad(a.float(), (0, -a.shape[1] % 16)).contiguous()
             b = b.float().t().contiguous()
             tensors += [a, b]
             pair.rank, pair.n, pair.column, pair.stride = len(a), b.shape[1], column, a.shape[1]
             pair.a, pair.b = a.data_ptr(), b.data_ptr()
     return PackedAdapter(pairs, tensors)
-
-
-def _shape(name: str, config: ModelConfig) -> tuple[int, int]:
-    """[out, in] of a linear layer by its name."""
-    q = config.num_attention_heads * config.head_dim
-    kv = config.num_key_value_heads * config.head_dim
-    hidden, inner = config.hidden_size, config.intermediate_size
-    return {
-        "q_proj": (q, hidden), "k_proj": (kv, hidden), "v_proj": (kv, hidden),
-        "o_proj": (hidden, q), "gate_proj": (inner, hidden), "up_proj": (inner, hidden),
-        "down_proj": (hidden, inner), "lm_head": (config.vocab_size, hidden),
-    }[name.rpartition(".")[2]]  # fmt: skip
