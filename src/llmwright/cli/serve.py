@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from llmwright.cli.options import PATH, engine_options
 from llmwright.cli.targets import is_release
-from llmwright.core import ChatModel, ConfigurationError, settings
+from llmwright.core import ChatModel, ConfigurationError, read_text, settings
 
 
 @click.command(name="serve")
@@ -53,7 +53,6 @@ def command(
       curl localhost:8000/v1/chat/completions -H 'content-type: application/json' \\
         -d '{"messages": [{"role": "user", "content": "What does alpha do in LoRA?"}]}'
     """
-    from llmwright.core import read_text
     from llmwright.gateway import create_app, serve
 
     key = read_text(api_key_file).strip() if api_key_file else settings().api_key
