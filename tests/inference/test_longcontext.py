@@ -69,8 +69,9 @@ def test_needles_are_drawn_by_their_seed(count, seed):
 
 
 def test_too_many_needles():
-    with pytest.raises(InputError, match="21 needles"):
-        make_needles([0.5] * 21, 0)
+    for count in (0, 21):
+        with pytest.raises(InputError, match=f"{count} needles; hide 1 to 20"):
+            make_needles([0.5] * count, 0)
 
 
 def test_needles_lie_at_their_depths_behind_sentences(tiny):
@@ -92,8 +93,16 @@ def test_needles_lie_at_their_depths_behind_sentences(tiny):
 
 
 def test_too_little_hay(tiny):
-    with pytest.raises(InputError, match="there are 10 tokens"):
-        hide(tiny.tokenizer, [5] * 10, make_needles([0.5], 0), 500)
+    (needle,) = make_needles([0.5], 0)
+    taken = 64 + len(tiny.tokenizer.encode(needle.sentence))
+    with pytest.raises(
+        InputError, match=r"^texts: 1 needles, .* there are 10 tokens of text; give"
+    ):
+        hide(tiny.tokenizer, [5] * 10, [needle], taken + 11)
+    assert len(hide(tiny.tokenizer, [5] * 10, [needle], taken + 10)) == taken + 10 - 64
+    assert len(hide(tiny.tokenizer, [5] * 10, [needle], taken + 1)) == taken + 1 - 64
+    with pytest.raises(InputError, match=f"do not make {taken} tokens"):
+        hide(tiny.tokenizer, [5] * 10, [needle], taken)
 
 
 @torch.inference_mode()

@@ -106,3 +106,30 @@ def test_least_length_holds_in_every_beam(decoder):
     assert min(len(answer.token_ids) for answer in answers) >= 6
     state = SamplingState(params)
     assert all(not state.is_end(t) for a in answers for t in a.token_ids[:5])
+
+
+def test_a_search_that_is_not_over_gives_what_lives(decoder):
+    params = SamplingParams(num_beams=3, length_penalty=2.0)
+    search = BeamSearch(SamplingState(params, ends=[3]), 5)
+    (nothing,) = search.results()
+    assert (nothing.token_ids, nothing.logprobs, nothing.score) == ((), (), 0.0)
+    for count in (1, 2):
+        logits = torch.randn(3 if count > 1 else 1, 97, generator=torch.Generator().manual_seed(1))
+        logits[:, 3] = -50.0
+        assert len(search.advance(logits)) == 3
+        found = search.results()
+        assert [len(answer.token_ids) for answer in found] == [count] * 3
+        assert [answer.score for answer in found] == pytest.approx(
+            [sum(answer.logprobs) / count**2 for answer in found]
+        )
+        assert sorted(found, key=lambda answer: -answer.score) == found
+        assert {answer.finish_reason for answer in found} == {"length"}
+
+
+def test_a_step_that_allows_too_little_keeps_what_it_allows():
+    """Two of three beams have nothing that may follow."""
+    search = BeamSearch(SamplingState(SamplingParams(num_beams=3)), 4)
+    logits = torch.full((1, 9), -torch.inf)
+    logits[0, 4] = 0.0
+    assert [branch.token for branch in search.advance(logits)] == [4]
+    assert not search.done

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -62,3 +64,20 @@ def test_it_counts_what_it_said_in_the_penalties(decoder):
     assert len(set(answer.token_ids)) == 12
     with pytest.raises(ValueError, match="prompt"):
         search(2, 0.5, 3).advance(torch.zeros(1, 9))
+
+
+def test_the_score_is_the_mean_of_what_tokens_were_chosen_by():
+    """By hand: of two candidates of p 0.6 and 0.4 the first is as the prompt, the second unlike."""
+    one = search(2, 0.5, 1)
+    (nothing,) = one.results()
+    assert (nothing.token_ids, nothing.score) == ((), 0.0)
+    one.start(torch.tensor([[1.0, 0.0]]))
+    logits = torch.tensor([[0.6, 0.4]]).log()
+    hidden = torch.tensor([[1.0, 0.0]])
+    assert [branch.token for branch in one.advance(logits, hidden)] == [0, 1]
+    assert one.advance(logits.expand(2, -1), torch.tensor([[3.0, 0.0], [0.0, 2.0]])) == []
+    (answer,) = one.results()
+    assert answer.token_ids == (1,)
+    assert answer.logprobs == pytest.approx([math.log(0.4)])
+    assert answer.score == pytest.approx(0.5 * 0.4 - 0.5 * 0.0)
+    assert answer.finish_reason == "length"

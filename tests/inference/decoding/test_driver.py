@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llmwright.core import SamplingParams
+from llmwright.core import InputError, SamplingParams
 from llmwright.inference.decoding import (
     BeamSearch,
     ContrastiveSearch,
@@ -65,3 +65,26 @@ def test_ranking_is_by_the_mean():
 def test_the_search_that_parameters_ask_for(given, kind):
     search = search_for(SamplingState(SamplingParams(**given)), 5)
     assert type(search) is kind
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {"temperature": 1.0, "seed": 1}, {"num_beams": 2}, {"penalty_alpha": 0.5, "top_k": 3}],
+    ids=str,
+)
+def test_an_answer_ends_where_the_context_ends(decoder, extra):
+    limit = decoder.config.max_position_embeddings
+    prompt = [5, 6] * (limit // 2 - 2)
+    (answer,) = generate(decoder, prompt, SamplingParams(max_tokens=50, **extra))
+    assert len(answer.token_ids) == 4
+    assert answer.finish_reason == "length"
+
+
+def test_a_drawn_answer_is_scored_by_the_mean_of_its_log_probabilities(decoder):
+    (answer,) = generate(decoder, [5], SamplingParams(max_tokens=4, temperature=1.0, seed=2))
+    assert answer.score == pytest.approx(sum(answer.logprobs) / 4)
+
+
+def test_tokens_that_the_model_lacks_are_refused(decoder):
+    with pytest.raises(InputError, match="logit_bias names token 97; this model's tokens run from"):
+        generate(decoder, [5], SamplingParams(logit_bias={97: 1.0}))

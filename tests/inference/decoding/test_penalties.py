@@ -94,7 +94,9 @@ def test_least_length_forbids_every_end():
 
 def test_tokens_that_the_model_lacks_are_refused():
     check_tokens(SamplingParams(logit_bias={9: 1.0}, stop_token_ids=(3,)), 10)
-    with pytest.raises(InputError, match="logit_bias names token 10"):
-        check_tokens(SamplingParams(logit_bias={10: 1.0}), 10)
-    with pytest.raises(InputError, match="stop_token_ids"):
-        check_tokens(SamplingParams(stop_token_ids=(11,)), 10)
+    with pytest.raises(
+        InputError, match=r"^sampling parameters: logit_bias names token 10; .* 0 to 9"
+    ):
+        check_tokens(SamplingParams(logit_bias={10: 1.0, 3: 1.0}), 10)
+    with pytest.raises(InputError, match="stop_token_ids names token 11"):
+        check_tokens(SamplingParams(stop_token_ids=(3, 11)), 10)

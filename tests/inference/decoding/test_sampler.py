@@ -16,6 +16,7 @@ from llmwright.inference.decoding import (
     distribution_after,
     draw,
     record,
+    sampler,
     states_along,
 )
 
@@ -146,3 +147,57 @@ def test_the_states_along_a_draft_are_those_it_would_lead_to():
     assert state.produced == 1
     free = SamplingState(SamplingParams(temperature=1.0))
     assert all(other is free for other in states_along(free, draft))
+
+
+def test_compiled_and_plain_greedy_choose_alike(monkeypatch):
+    logits = torch.randn(3, VOCAB, generator=torch.Generator().manual_seed(2))
+    logits[1, 40] = logits[1, 7] = 9.0  # of equals the lowest
+    states = [SamplingState(SamplingParams())] * 3
+    fast = choose(logits, states)
+    monkeypatch.setattr(sampler, "native_available", lambda: False)
+    slow = choose(logits, states)
+    assert [choice.token for choice in fast] == [choice.token for choice in slow]
+    assert slow[1].token == 7
+    assert [c.logprob for c in fast] == pytest.approx([c.logprob for c in slow], abs=1e-5)
+
+
+def test_a_draw_at_the_end_of_the_mass_is_the_last_token_that_has_any():
+    weights = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
+    places = [0.0, 0.49, 0.5, 1.0 - 2**-53, 1.0]
+    drawn = [int(draw(weights, torch.tensor([u], dtype=torch.float64))) for u in places]
+    assert drawn == [1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("params", "changes"),
+    [
+        (SamplingParams(), False),
+        (SamplingParams(temperature=1.0, top_k=3), False),
+        (SamplingParams(logit_bias={3: 0.5}), True),
+        (SamplingParams(repetition_penalty=1.1), True),
+        (SamplingParams(presence_penalty=0.1), True),
+        (SamplingParams(frequency_penalty=-0.1), True),
+        (SamplingParams(min_tokens=2), True),
+    ],
+    ids=str,
+)
+def test_what_stands_between_logits_and_temperature(params, changes):
+    state = SamplingState(params, ends=[0])
+    assert state.changes_logits is changes
+    assert state.plain is (not changes and params.temperature == 0.0)
+    assert SamplingState(SamplingParams(min_tokens=2)).changes_logits is False  # nothing ends it
+    assert SamplingState(SamplingParams(logprobs=1)).plain is False
+
+
+def test_structure_needs_the_tokenizer():
+    with pytest.raises(ValueError, match="structured output needs a tokenizer"):
+        SamplingState(SamplingParams(regex="a"))
+
+
+def test_the_first_answer_draws_by_the_seed_itself():
+    state = SamplingState(SamplingParams(temperature=1.0, seed=5))
+    plain = torch.Generator().manual_seed(5)
+    assert state.uniform() == float(torch.rand((), dtype=torch.float64, generator=plain))
+    assert SamplingState(SamplingParams()).generator is None
+    negative = SamplingState(SamplingParams(temperature=1.0, seed=-1))
+    assert 0.0 <= negative.uniform() < 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -196,9 +197,9 @@ def test_the_end_token_ends_it(target, relative):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"tolerance": 1.5}, "tolerance"),
-        ({"tolerance": -0.1}, "tolerance"),
-        ({"length": 0}, "draft"),
+        ({"tolerance": 1.5}, "^tolerance: a tolerance of 1.5; give one from 0 to 1"),
+        ({"tolerance": -0.1}, "tolerance of -0.1"),
+        ({"length": 0}, "^length: drafts of 0 tokens; give 1 or more"),
     ],
 )
 def test_impossible_arguments_are_named(target, relative, change, what):
@@ -208,7 +209,38 @@ def test_impossible_arguments_are_named(target, relative, change, what):
 
 
 def test_two_vocabularies_are_refused(target):
-    with pytest.raises(ConfigurationError, match="one tokenizer"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^cascade: the small model knows 4 tokens and the large one 24; use",
+    ):
         cascade_generate(
             tiny_pair()[0], target, PROMPT, SamplingParams(), rule=RULES["diff"], tolerance=0.1
         )
+
+
+def test_what_a_cascade_cost_and_how_much_it_deferred(target, relative):
+    def run(rule, tolerance, small=relative):
+        params = SamplingParams(max_tokens=12, temperature=1.0, seed=1)
+        return cascade_generate(
+            small, target, PROMPT, params, rule=RULES[rule], tolerance=tolerance, length=3
+        )
+
+    trusting = run("chow", 1.0)  # all drafts stand: rounds of 4 tokens
+    assert (trusting.drafted, trusting.accepted, trusting.deferred) == (9, 9, 0.0)
+    assert (trusting.large_passes, trusting.small_passes) == (3, 12)
+    assert trusting.cost(0.5) == 9.0
+    strict = run("always", 0.0)
+    assert strict.deferred == pytest.approx(1.0)
+    assert strict.accepted < strict.drafted
+    assert len(strict.token_ids) == strict.large_passes + strict.accepted == 12
+
+
+@pytest.mark.parametrize("which", ["small", "large"])
+def test_a_cascade_ends_where_the_shorter_context_ends(target, which):
+    config = replace(target.config, max_position_embeddings=20)
+    short = random_decoder(config, seed=1, std=0.3)
+    pair = (short, target) if which == "small" else (target, short)
+    done = cascade_generate(
+        *pair, PROMPT, SamplingParams(max_tokens=50), rule=RULES["diff"], tolerance=0.1
+    )
+    assert len(PROMPT) + len(done.token_ids) == 20

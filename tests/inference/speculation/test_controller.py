@@ -85,3 +85,41 @@ def test_a_dearer_draft_is_shorter():
     lengths = [controller.next_length(cost) for cost in (0.01, 0.1, 0.3)]
     assert lengths == sorted(lengths, reverse=True)
     assert len(set(lengths)) == 3
+
+
+def test_the_estimate_begins_at_a_half_and_follows_what_was_judged():
+    controller = LengthController()
+    assert controller.acceptance == 0.5
+    controller.update(4, 2)  # two kept, one rejected, one not judged
+    assert controller.acceptance == pytest.approx(3 / 5)
+    controller.update(3, 3)  # the round before counts nine tenths by now
+    assert controller.acceptance == pytest.approx((0.9 * 2 + 3 + 1) / (0.9 * 3 + 3 + 2))
+
+
+def test_a_gain_of_less_than_6_percent_is_not_worth_a_draft():
+    """One draft that is kept every other time gives 1.5 tokens for 1 + c."""
+    assert LengthController().next_length(1.5 / 1.06 - 1 - 1e-6) == 1
+    assert LengthController().next_length(1.5 / 1.06 - 1 + 1e-6) == 0
+
+
+def test_drafts_that_cost_nothing_are_as_long_as_may_be():
+    assert LengthController().next_length(0.0) == 16
+
+
+def waits(controller, outcomes):
+    """Plain steps before each probe, the probes ending as ``outcomes`` say."""
+    found = []
+    for accepted in outcomes:
+        found.append(0)
+        while not (k := controller.next_length(1.0)):
+            controller.update(0, 0)
+            found[-1] += 1
+        assert k == 2
+        controller.update(k, accepted)
+    return found
+
+
+def test_probes_become_rare_while_they_fail_and_frequent_when_one_succeeds():
+    failing = waits(LengthController(), [0, 0, 0, 0, 1, 0])
+    assert failing == [7, 15, 31, 63, 127, 127]
+    assert waits(LengthController(), [0, 0, 2, 0]) == [7, 15, 31, 7]

@@ -47,7 +47,14 @@ def test_the_acceptance_rate_is_one_less_the_total_variation():
     assert float(acceptance_rate(p, q)) == pytest.approx(1 - float((p - q).abs().sum()) / 2)
 
 
-@pytest.mark.parametrize(("a", "k"), [(1.1, 2), (-0.1, 2), (0.5, -1)])
-def test_impossible_arguments_are_named(a, k):
-    with pytest.raises(ConfigurationError, match="give"):
+@pytest.mark.parametrize(
+    ("a", "k", "what"),
+    [
+        (1.1, 2, "acceptance: an acceptance rate of 1.1; give one from 0 to 1"),
+        (-0.1, 2, "acceptance rate of -0.1"),
+        (0.5, -1, "length: a draft of -1 tokens; give 0"),
+    ],
+)
+def test_impossible_arguments_are_named(a, k, what):
+    with pytest.raises(ConfigurationError, match=what):
         expected_tokens(a, k)

@@ -11,12 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmwright.core import SamplingParams
+from llmwright.core import InputError, SamplingParams
 from llmwright.inference.decoding import SamplingState, choose, distribution
 from llmwright.inference.speculation import (
     Ask,
     Draft,
     NGramProposer,
+    Speculation,
     plain_generate,
     speculative_generate,
 )
@@ -238,3 +239,26 @@ def test_a_long_prompt_is_read_in_pieces(drafts_from, relative, monkeypatch):
     whole = propose(drafts_from(relative), 0, list(range(24)) * 3, 4)
     monkeypatch.setattr(draft, "_CHUNK", 7)
     assert propose(drafts_from(relative), 0, list(range(24)) * 3, 4) == whole
+
+
+def test_acceptance_is_of_the_drafts_that_were_judged():
+    assert Speculation().acceptance is None
+    # Behind a rejected draft nothing is judged: 2 of 4 and then 2 of 2.
+    assert Speculation(drafted=[5, 2, 0], accepted=[1, 2, 0]).acceptance == 3 / 4
+
+
+def test_tokens_that_the_target_lacks_are_refused(target):
+    params = SamplingParams(logit_bias={24: 1.0})
+    with pytest.raises(InputError, match="logit_bias names token 24"):
+        speculative_generate(target, NGramProposer(), [1], params)
+    with pytest.raises(InputError, match="logit_bias names token 24"):
+        plain_generate(target, [1], params)
+
+
+def test_an_end_frees_what_the_proposer_kept(drafts_from, target):
+    plain = plain_generate(target, PROMPTS[0], SamplingParams(max_tokens=8)).token_ids
+    for ends in ((), plain[-1:]):
+        proposer = drafts_from(target)
+        params = SamplingParams(max_tokens=8)
+        speculative_generate(target, proposer, PROMPTS[0], params, eos_ids=ends)
+        assert proposer._manager.free == proposer._manager.blocks

@@ -86,3 +86,17 @@ def test_a_token_that_repeats_endlessly_costs_a_bounded_search(monkeypatch):
 def test_impossible_lengths_are_named(low, high):
     with pytest.raises(ConfigurationError, match="min_n"):
         NGramProposer(low, high)
+
+
+def test_only_the_16_latest_places_are_looked_at():
+    def text(between):
+        return [5, 6, 7, 1, *[8, 7, 2] * between, 5, 6, 7]
+
+    assert propose(NGramProposer(1, 4), 0, text(15), 1).tokens == (1,)
+    assert propose(NGramProposer(1, 4), 0, text(16), 1).tokens == (2,)
+
+
+def test_a_text_that_became_shorter_is_another_text():
+    proposer = NGramProposer(2, 4)
+    propose(proposer, 0, [1, 2, 3, 1, 2], 1)
+    assert propose(proposer, 0, [1, 2, 1, 2], 1).tokens == (1,)
