@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +22,8 @@ def read_toml(path: Path, kind: type[Kind], error: type[LLMwrightError]) -> Kind
     Raises ``error`` that names every unknown, wrong or missing key, and ``InputError`` where the
     file cannot be read.
     """
+    import tomllib  # here, as pydantic: most commands read no TOML
+
     from pydantic import ValidationError
 
     text = read_text(path)
@@ -50,6 +50,8 @@ def _explain(problem: Any, kind: type[BaseModel], path: Path, text: str) -> dict
     where = f"{path}, line {_line_of(text, keys)}"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
+        import difflib
+
         valid = _valid_keys(kind, keys[:-1])
         near = difflib.get_close_matches(keys[-1], valid, n=1, cutoff=0.5)
         fix = f"did you mean {near[0]!r}" if near else f"valid here: {', '.join(valid)}"
