@@ -160,6 +160,7 @@ def test_a_refusal_without_a_key_tells_how_to_give_one():
         ('{"error": "no luck"}', "'no luck'"),
         ('{"detail": "no luck"}', "'no luck'"),
         ('["no", "luck"]', "['no', 'luck']"),
+        ('{"error": {"code": 7}}', "'{\"code\": 7}'"),
         ("<html>", "'<html>'"),
     ],
 )

@@ -89,10 +89,13 @@ def test_lines_come_every_two_seconds_and_tenth(clock, capsys):
 
 def test_a_tenth_is_told_once(clock, capsys):
     with progress("reading", total=100, unit="files") as advance:
-        for _ in range(3):
+        for count in (9, 1, 9, 1):
             clock[0] += 2
-            advance(4)
-    assert capsys.readouterr().err.splitlines() == ["  reading: 12/100 files (6 s)"]
+            advance(count)
+    assert capsys.readouterr().err.splitlines() == [
+        "  reading: 10/100 files (4 s)",
+        "  reading: 20/100 files (8 s)",
+    ]
 
 
 def test_lines_without_a_total_come_by_time_alone(clock, capsys):

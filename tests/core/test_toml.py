@@ -113,6 +113,7 @@ def test_what_is_wrong_where_and_the_way_out(tmp_path, old, new, sentence):
         ("[project]\nname = 'x'\n[deep]\nsearch = {top = 0}", 4),
         ("[project]\nname = 'top'\n[deep]\n\n[search]\n  top=0", 6),
         ("[project]\nname = 'x'\n[search.zzz]\n[search]", 3),
+        ("'a key' = 1\n[project]\nname = 'x'", 1),
     ],
 )
 def test_the_line_is_found_however_the_key_is_written(tmp_path, text, line):

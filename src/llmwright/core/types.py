@@ -78,8 +78,9 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A passage: ``document.text[start:end] == text``. ``heading`` is the path of headings it
-    stands under (``"LoRA > Rank"``), given to the model and the retrievers beside the text."""
+    """A piece of a document: ``document.text[start:end] == text``. ``heading`` is the path of
+    headings it stands under (``"LoRA > Rank"``), given to the model and the retrievers beside the
+    text."""
 
     id: str
     document_id: str

@@ -19,7 +19,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from llmwright.core import ConfigurationError, read_toml
-from llmwright.privacy import PII_KINDS, PIIKind, check_regions
+from llmwright.privacy import DEFAULT_REGIONS, PII_KINDS, PIIKind, check_regions
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _Action = Literal["redact", "block", "flag", "off"]
@@ -58,7 +58,7 @@ class Policy(BaseModel):
     pii_input: _Action = "redact"
     pii_output: _Action = "redact"
     pii_kinds: tuple[PIIKind, ...] = PII_KINDS
-    phone_regions: tuple[str, ...] = ("US", "RU")
+    phone_regions: tuple[str, ...] = DEFAULT_REGIONS
     messages: Messages = Messages()
 
     @field_validator("phone_regions")
