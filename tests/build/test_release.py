@@ -209,6 +209,7 @@ def test_the_report_shows_verdict_figures_answers_and_misses(built):
     assert "ndcg@1" not in page  # one of several that say nearly the same
     assert "unscored" in page and "3 unscored" in page
     assert page.count("<svg") == 3
+    assert "svg text { font-family: inherit !important; }" in page  # matplotlib names its own
     assert "<b>salt</b>" not in page and "&lt;b&gt;salt&lt;/b&gt;" in page
     went_wrong, went_well = page.index("went wrong"), page.index("went well")
     shown = [n for n in range(11) if f"Question {n}?" in page]
