@@ -137,10 +137,7 @@ def _read_pairs(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _target(decoder: Decoder, name: str, folder: Path) -> nn.Linear | QuantizedLinear:
-    try:
-        module = decoder.get_submodule(name)
-    except AttributeError:
-        module = None
+    module = dict(decoder.named_modules()).get(name)
     if not isinstance(module, nn.Linear | QuantizedLinear):
         raise InputError(
             f"the adapter changes {name}, and the model has no such linear layer",

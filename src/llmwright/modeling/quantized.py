@@ -215,7 +215,6 @@ def replace_linears(
     made = {}
     for name, weight in weights.items():
         old = _module(decoder, name)
-        shape = (weight.shape[0], weight.shape[1])
         new: nn.Module
         if isinstance(old, nn.Embedding | QuantizedEmbedding):
             expected = (decoder.config.vocab_size, decoder.config.hidden_size)
@@ -225,9 +224,9 @@ def replace_linears(
             eight = eight_bit_inputs and name != output
             bias = None if old.bias is None else old.bias.detach()
             new = QuantizedLinear(weight, bias, eight_bit_inputs=eight)
-        if shape != expected:
+        if weight.shape != expected:
             raise InputError(
-                f"the quantized weight of {name} is {list(shape)}, and the layer's is "
+                f"the quantized weight of {name} is {list(weight.shape)}, and the layer's is "
                 f"{list(expected)}",
                 fix="weights and model must belong together",
             )
@@ -246,10 +245,7 @@ def quantized_weights(decoder: Decoder) -> dict[str, QuantizedWeight]:
 def _module(
     decoder: Decoder, name: str
 ) -> nn.Linear | QuantizedLinear | nn.Embedding | QuantizedEmbedding:
-    try:
-        module = decoder.get_submodule(name)
-    except AttributeError:
-        module = None
+    module = dict(decoder.named_modules()).get(name)
     if isinstance(module, nn.Linear | QuantizedLinear | nn.Embedding | QuantizedEmbedding):
         return module
     raise InputError(f"the model has no linear layer {name!r}", fix="name one that it has")
