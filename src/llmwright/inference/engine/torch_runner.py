@@ -96,15 +96,16 @@ class TorchRunner:
         )
         self._adapters: dict[str, dict[nn.Module, Factors]] = {}
         self._hooked: set[nn.Module] = set()
-        self._rows: list[tuple[int, int, str]] = []  # begin, end, adapter; of the pass under way
+        self._rows: dict[str, Tensor] = {}  # of the pass under way, by adapter: [tokens] bool
 
+    @torch.no_grad()
     def forward(self, step: Step) -> Output:
         decoder, device = self._decoder, self._decoder.device
         attention = PagedAttention(self._pages, step, device)
-        starts = step.starts.tolist()
-        self._rows = [
-            (starts[i], starts[i + 1], name) for i, name in enumerate(step.adapters) if name
-        ]
+        owner = torch.arange(len(step.lengths)).repeat_interleave(step.starts.diff())  # [tokens]
+        for name in {*step.adapters} - {None}:
+            using = torch.tensor([adapter == name for adapter in step.adapters])  # [sequences]
+            self._rows[str(name)] = using[owner].to(device)
         embed = decoder.model.embed_tokens
         hook = None
         if step.embeddings is not None:
@@ -116,9 +117,11 @@ class TorchRunner:
             tokens, positions = step.token_ids.to(device)[None], step.positions.to(device)[None]
             limits = None if step.limits is None else step.limits.to(device)[None]
             hidden = decoder.model(tokens, positions, attention, limits)[0]  # [tokens, hidden]
-            logits = decoder.lm_head(hidden[step.logits_at.to(device)]).float()
+            wanted = step.logits_at.to(device)
+            self._rows = {name: rows[wanted] for name, rows in self._rows.items()}
+            logits = decoder.lm_head(hidden[None, wanted])[0].float()
         finally:
-            self._rows = []
+            self._rows = {}
             if hook is not None:
                 hook.remove()
         return Output(logits, hidden if step.want_hidden else None)
@@ -142,9 +145,9 @@ class TorchRunner:
         del self._adapters[name]
 
     def _add_low_rank(self, module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        for begin, end, name in self._rows:
+        for name, rows in self._rows.items():
             factors = self._adapters[name].get(module)
             if factors is not None:
                 a, b = factors
-                y[:, begin:end] += F.linear(F.linear(inputs[0][:, begin:end], a), b)
+                y[:, rows] += F.linear(F.linear(inputs[0][:, rows], a), b)
         return y
