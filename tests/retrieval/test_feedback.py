@@ -30,3 +30,25 @@ def test_the_stems_that_tell_most_of_the_passages_join_the_query():
     assert expanded[term_hash("slipstream")] > expanded[term_hash("a")]
     assert sum(expanded[term] for term in added) < LAMBDA
     assert expand_terms(query, bm25, []) == query
+
+
+def test_of_many_stems_the_most_telling_join():
+    rare = ["zebra", "quartz", "violin", "harbor", "comet", "walnut", "ginger", "marble", "falcon",
+            "turnip", "copper", "lantern"]  # fmt: skip
+    texts = [" ".join(rare), *(" ".join(rare[:4]) for _ in range(5))]
+    terms = [passage_terms(text, "en") for text in texts]
+    bm25 = BM25.build(np.concatenate(terms), np.array([len(t) for t in terms]))
+    gives = bm25.passage(0)
+    expanded = expand_terms({0: 2.0}, bm25, [0])
+    assert len(expanded) == 1 + TERMS < 1 + len(gives)
+    assert expanded[0] == pytest.approx(1 - LAMBDA)
+    left_out = gives.keys() - expanded.keys()
+    assert max(gives[term] for term in left_out) <= min(gives[t] for t in expanded if t)
+    total = sum(gives[term] for term in expanded if term)
+    for term in expanded.keys() - {0}:
+        assert expanded[term] == pytest.approx(LAMBDA * gives[term] / total)
+
+
+def test_a_vector_that_feedback_cancels_is_no_direction():
+    query = np.array([1, 0], np.float32)
+    assert expand_vector(query, np.array([[-1 / BETA, 0]], np.float32)).tolist() == [0, 0]

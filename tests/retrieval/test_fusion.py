@@ -33,10 +33,14 @@ def test_ties_go_by_id_and_doubles_count_once():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ConfigurationError, match="k is -1"):
+    assert reciprocal_rank_fusion([["a"]], k=0) == [("a", 1.0)]
+    with pytest.raises(ConfigurationError, match=r"^rank fusion: k is -1; give 0 or more\.$"):
         reciprocal_rank_fusion([], k=-1)
-    with pytest.raises(ConfigurationError, match="1 weights for 2 rankings"):
+    with pytest.raises(ConfigurationError) as caught:
         reciprocal_rank_fusion([["a"], ["b"]], weights=[1])
+    assert str(caught.value) == (
+        "rank fusion: 1 weights for 2 rankings; give one weight for each ranking."
+    )
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), max_size=30), st.integers(0, 12))
