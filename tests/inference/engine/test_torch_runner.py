@@ -1,4 +1,4 @@
-"""Both runners compute the same pass, whatever stands in it."""
+"""PyTorch's runner computes what the compiled kernels do, whatever stands in a pass."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from native_models import GROUPED, decoder_of
 from native_steps import Text, step_of
 
 from llmwright.inference.engine import TorchRunner
-from llmwright.inference.native import NativeRunner
+from llmwright.inference.native import NativeRunner, native_available
 from llmwright.modeling import Adapter, DynamicScaling, random_decoder
 
+pytestmark = pytest.mark.skipif(not native_available(), reason=native_available().reason)
 IDS = torch.randint(0, 97, (60,), generator=torch.Generator().manual_seed(6)).tolist()
 
 
