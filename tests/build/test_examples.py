@@ -1,6 +1,7 @@
 """Questions made into training records, and the perplexity of answers."""
 
 import math
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from llmwright.build import load_recipe
 from llmwright.build.examples import answer_perplexity, cited_examples
 from llmwright.core import Chunk, Example, Hit, Message
 from llmwright.data import Question
+from llmwright.statistics import mean_score
 
 
 def chunk(name, document, start, end):
@@ -80,14 +82,20 @@ def test_every_question_has_its_own_passages(folder):
     assert "text of b" in examples[1].messages[1].content
 
 
-def test_perplexity_counts_each_answer_once_and_only_its_tokens(tiny_model_path):
+def test_perplexity_counts_each_answer_once_and_only_its_tokens(tiny_model_path, monkeypatch):
     from llmwright.modeling import load_model
 
+    said = []
+
+    @contextmanager
+    def progress(*told):
+        said.append(told)
+        yield said.append
+
+    monkeypatch.setattr("llmwright.build.examples.progress", progress)
     model = load_model(tiny_model_path, "float32")
-    examples = [
-        Example((Message("user", "Hello"), Message("assistant", text)))
-        for text in ("Yes", "No, it is not so, and never was.")
-    ]
+    texts = ("Yes", "No, it is not so, and never was.", "a", "A tide.", "why not")
+    examples = [Example((Message("user", "Hello"), Message("assistant", t))) for t in texts]
     means = []
     for example in examples:
         token_ids, is_target = model.tokenizer.encode_chat_spans(example.messages)
@@ -98,9 +106,10 @@ def test_perplexity_counts_each_answer_once_and_only_its_tokens(tiny_model_path)
             sum(-float(logprobs[t - 1, token_ids[t]]) for t, yes in enumerate(is_target) if yes)
             / sum(is_target)
         )
-    score = answer_perplexity("perplexity", model, examples, seed=1)
-    assert score.value == pytest.approx(math.exp(sum(means) / 2), rel=1e-4)
-    assert score.low == pytest.approx(math.exp(min(means)), rel=1e-4)
-    assert score.high == pytest.approx(math.exp(max(means)), rel=1e-4)
-    assert (score.name, score.n) == ("perplexity", 2)
+    score = answer_perplexity("perplexity_base", model, examples, seed=1)
+    loss = mean_score("loss", means, 1)
+    expected = [math.exp(value) for value in (loss.value, loss.low, loss.high)]
+    assert [score.value, score.low, score.high] == pytest.approx(expected, rel=1e-4)
+    assert (score.name, score.n) == ("perplexity_base", 5)
+    assert said == [("perplexity base", 5, "answers"), *[1] * 5]
     assert answer_perplexity("p", model, [], seed=1).value is None

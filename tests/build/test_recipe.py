@@ -1,7 +1,7 @@
 import pytest
 
-from llmwright.build import load_recipe, write_starter
-from llmwright.core import ConfigurationError, RecipeError
+from llmwright.build import load_recipe
+from llmwright.core import RecipeError
 
 GOOD = """\
 [project]
@@ -50,6 +50,7 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path):
         ('[documents]\npaths = ["docs"]', "", r"the section \[documents\] is missing"),
         ('"docs"', "", r"line 5: 'documents\.paths' is \[\]"),
         ('"recall@5 >= 0.8"', '"recal@5 >= 0.8"', r"line 14.*did you mean 'recall@5'"),
+        ('"recall@5 >= 0.8"', "3", r"line 14: 'evaluation\.gates' is wrong: '3' is not a gate"),
         ('"recall@5 >= 0.8"', '"high"', r"line 14.*not a gate"),
         ('"q_proj", "v_proj"', "3", r"line 11: 'adapt\.targets"),
         ("top = 4", "top = ", r"not valid TOML.*line 8"),
@@ -77,20 +78,3 @@ def test_every_mistake_is_named_at_once(tmp_path):
 def test_no_recipe_at_all(tmp_path):
     with pytest.raises(RecipeError, match=r"there is no recipe here.*llmwright init"):
         load_recipe(tmp_path)
-
-
-def test_the_starter_is_a_recipe_and_never_overwrites(tmp_path):
-    folder = tmp_path / 'My "first" Assistant!'
-    documents = tmp_path / 'the "docs"'
-    documents.mkdir()
-    assert write_starter(folder, documents) == [folder / "llmwright.toml"]
-    recipe = load_recipe(folder)
-    assert recipe.project.name == "my-first-assistant"
-    assert recipe.locate(recipe.documents.paths[0]).resolve() == documents
-    with pytest.raises(ConfigurationError, match="a recipe here already"):
-        write_starter(folder)
-    with pytest.raises(ConfigurationError, match="no such documents"):
-        write_starter(tmp_path / "other", tmp_path / "nowhere")
-    written = write_starter(tmp_path / "own")
-    assert [path.name for path in written] == ["llmwright.toml", "start-here.md"]
-    load_recipe(tmp_path / "own")
