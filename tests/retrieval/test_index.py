@@ -173,7 +173,7 @@ def test_title_and_heading_are_searched(tmp_path):
     assert index.section_span("b") == ("b", 0, len(text))
     with pytest.raises(InputError, match=r"no section #alpha.*#rank"):
         index.section_span("a#alpha")
-    with pytest.raises(InputError, match="no document 'zz'"):
+    with pytest.raises(InputError, match="relevant 'zz#rank': no document of that id"):
         index.section_span("zz#rank")
 
 

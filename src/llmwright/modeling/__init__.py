@@ -6,7 +6,7 @@ Finding files (``resolve``) is cheap; everything that needs PyTorch is imported 
 from typing import TYPE_CHECKING
 
 from llmwright.core import lazy_exports
-from llmwright.modeling.sources import ModelFiles, resolve
+from llmwright.modeling.sources import ModelFiles, fingerprint, resolve
 
 if TYPE_CHECKING:
     from llmwright.modeling.adapter import Adapter, merge_adapter, read_adapter
@@ -124,6 +124,7 @@ __all__ = [
     "causal_attention",
     "choose_dtype",
     "extend_context",
+    "fingerprint",
     "kv_bytes_per_token",
     "kv_bytes_without_groups",
     "load_model",

