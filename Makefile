@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# pip would compile every module, which is half its time; here each is when it is first imported.
+INSTALL := -m pip install --quiet --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check bench mutants format clean
 
@@ -40,27 +43,27 @@ bench: .venv-bench/.ready
 # PyTorch goes first and alone: its CPU build is what plain pip should find, and the packages
 # after it accept what is there.
 $(VENV)/.torch:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "LLMwright needs Python 3.11 or newer; set PYTHON=..." >&2; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "LLMwright needs Python 3.11 or newer; set PYTHON=..." >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing PyTorch into $(VENV) (a minute or two)"
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-	touch $@
+	$(BIN)/python $(INSTALL) torch==2.13.0
+	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	@echo "installing LLMwright and what it needs (a minute or two)"
-	$(BIN)/python -m pip install --quiet -e '.[all]'
-	touch $@
+	$(BIN)/python $(INSTALL) -e '.[all]'
+	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@echo "installing LLMwright and what it needs (a minute or two)"
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	touch $@ $(VENV)/.demo
+	$(BIN)/python $(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.demo
 
 .venv-bench/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet torch==2.13.0
-	.venv-bench/bin/python -m pip install --quiet -e '.[bench]'
-	touch $@
+	.venv-bench/bin/python $(INSTALL) torch==2.13.0
+	.venv-bench/bin/python $(INSTALL) -e '.[bench]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .venv-bench examples/*/release examples/*/.llmwright
