@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmwright.core import ConfigurationError, Document, Section
+from llmwright.core import Chunk, ConfigurationError, Document, Section
 from llmwright.retrieval import approximate_tokens, chunk_document
 
 texts = st.one_of(
@@ -66,6 +66,28 @@ def test_with_overlap_chunks_advance_and_share_no_more_than_the_overlap(document
         assert one.end < two.end
         assert approximate_tokens(document.text[two.start : one.end]) <= overlap
     assert all(c.isspace() for i, c in enumerate(document.text) if i not in covered)
+
+
+def test_a_chunk_says_where_it_comes_from():
+    text = "# One\n\nFirst text."
+    document = Document(
+        "a/b.md",
+        text,
+        "Title",
+        "source",
+        "en",
+        (Section("One", "one", 1, 0, len(text)),),
+        {"k": "v"},
+    )
+    assert chunk_document(document) == [
+        Chunk("a/b.md:0-18", "a/b.md", text, 0, 18, "One", "en", {"k": "v"})
+    ]
+
+
+def test_approximate_tokens():
+    assert approximate_tokens("") == 0
+    assert approximate_tokens("abcdefgh") == 1
+    assert approximate_tokens("abcdefghi, 漢字!") == 2 + 1 + 2 + 1
 
 
 def test_overlap_repeats_the_last_sentences():
@@ -130,10 +152,21 @@ def test_no_text_no_chunks(text):
     assert chunk_document(Document("d", text)) == []
 
 
-@pytest.mark.parametrize(("size", "overlap"), [(0, 0), (10, 6), (10, -1)])
-def test_sizes_that_make_no_sense_are_refused(size, overlap):
-    with pytest.raises(ConfigurationError, match="chunk"):
+@pytest.mark.parametrize(
+    ("size", "overlap", "says"),
+    [
+        (0, 0, "chunk size: the chunk size is 0; give 1 or more."),
+        (10, 6, "chunk overlap: the chunk overlap is 6; give 0 to 5, half of the chunk size."),
+        (10, -1, "chunk overlap: the chunk overlap is -1; give 0 to 5, half of the chunk size."),
+        (1, 1, "chunk overlap: the chunk overlap is 1; give 0 to 0, half of the chunk size."),
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(size, overlap, says):
+    with pytest.raises(ConfigurationError) as caught:
         chunk_document(Document("d", "x"), size, overlap)
+    assert str(caught.value) == says
+    for fine in ((1, 0), (10, 5), (11, 5)):
+        assert [c.text for c in chunk_document(Document("d", "x"), *fine)] == ["x"]
 
 
 def test_a_long_word_is_cut_in_linear_time():

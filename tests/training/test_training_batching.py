@@ -1,3 +1,6 @@
+from dataclasses import replace
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given
@@ -6,7 +9,13 @@ from hypothesis import strategies as st
 from llmwright.core import Example, InputError, Message
 from llmwright.tokenization import load_tokenizer
 from llmwright.training import LoraSettings
-from llmwright.training.batching import TokenizedExample, batches, passes, tokenize
+from llmwright.training.batching import (
+    _PASS_COST,
+    TokenizedExample,
+    batches,
+    passes,
+    tokenize,
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +94,36 @@ def test_passes_hold_every_target_once_and_stay_in_their_bounds(sizes, budget, d
     assert sum(len(part.targets) for part in found) == sum(row.targets for row in rows)
 
 
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=7), st.integers(1, 600))
+def test_no_other_split_into_passes_costs_less(sizes, budget):
+    """Against all ways to cut the sorted batch: a pass costs its places and a fixed part."""
+    rows = sorted(sizes, reverse=True)
+
+    def cost(split: list[list[int]]) -> int:
+        return sum(len(part) * part[0] + _PASS_COST for part in split)
+
+    ways = []
+    for marks in product([False, True], repeat=len(rows) - 1):
+        split = [[rows[0]]]
+        for size, new in zip(rows[1:], marks, strict=True):
+            if new:
+                split.append([])
+            split[-1].append(size)
+        if all(len(part) * part[0] <= budget or len(part) == 1 for part in split):
+            ways.append(cost(split))
+    found = passes([of_length(size) for size in sizes], LoraSettings(tokens_per_pass=budget))
+    shapes = [tuple(part.inputs.shape) for part in found]
+    assert sum(count * width + _PASS_COST for count, width in shapes) == min(ways)
+    assert [width for _, width in shapes] == sorted((w for _, w in shapes), reverse=True)
+
+
+def test_rows_are_the_examples_and_zeros_behind_them():
+    (both,) = passes([of_length(2), of_length(3, 2)], LoraSettings())
+    assert both.inputs.tolist() == [[0, 1, 2], [0, 1, 0]]
+    assert both.places.tolist() == [1, 2, 4]
+    assert both.targets.tolist() == [2, 3, 2]
+
+
 def test_an_outlier_does_not_pad_its_batch():
     found = passes([of_length(size) for size in (400, 100, 100, 100)], LoraSettings())
     assert [tuple(part.inputs.shape) for part in found] == [(1, 400), (3, 100)]
@@ -122,9 +161,42 @@ def test_cutting_stops_just_before_the_first_target(tokenizer):
         )
 
 
+def test_an_example_of_just_the_limit_is_kept_whole(tokenizer):
+    asked = [example("question", "yes"), example("question", "no")]
+    whole = tokenize(asked[:1], tokenizer, LoraSettings())
+    limit = len(whole.examples[0].ids)
+    kept = tokenize(asked, tokenizer, LoraSettings(max_length=limit))
+    assert (len(kept.examples), kept.cut, kept.dropped) == (2, 0, 0)
+    assert torch.equal(kept.examples[0].ids, whole.examples[0].ids)
+    over = tokenize(
+        [*asked, example("questions", "yes" * 9)], tokenizer, LoraSettings(max_length=limit)
+    )
+    assert (len(over.examples), over.cut, over.dropped) == (2, 0, 1)
+
+
 def test_no_data_and_no_answer_are_errors(tokenizer):
-    with pytest.raises(InputError, match="there is no example to learn from"):
-        tokenize([], tokenizer, LoraSettings())
-    asked = Example((Message("user", "Why?"),), id="q7")
-    with pytest.raises(InputError, match="q7: there is no token of an answer"):
-        tokenize([asked], tokenizer, LoraSettings())
+    answered, alone = example("?", "yes"), Example((Message("user", "Why?"),))
+    for data, settings, says in (
+        ([], {}, "training data: there is no example to learn from; add some."),
+        (
+            [answered, replace(alone, id="q7")],
+            {},
+            "example q7: there is no token of an answer to learn; "
+            "end it with an answer of the assistant, or remove it.",
+        ),
+        (
+            [answered, alone],
+            {},
+            "example 2: there is no token of an answer to learn; "
+            "end it with an answer of the assistant, or remove it.",
+        ),
+        (
+            [answered, answered],
+            {"max_length": 2},
+            "training data: none of the 2 examples fits into 2 tokens; "
+            "raise max_length or shorten the examples.",
+        ),
+    ):
+        with pytest.raises(InputError) as caught:
+            tokenize(data, tokenizer, LoraSettings(**settings))
+        assert str(caught.value) == says
