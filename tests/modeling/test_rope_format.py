@@ -18,13 +18,20 @@ from llmwright.core import ConfigurationError, ModelSourceError
 from llmwright.modeling import (
     DynamicScaling,
     LinearScaling,
+    Llama3Scaling,
     LongRopeScaling,
     ModelConfig,
     NTKScaling,
     YarnScaling,
     load_model,
 )
-from llmwright.modeling.rope_format import rope_from_gguf, rope_to_gguf
+from llmwright.modeling.rope_format import (
+    Rope,
+    rope_from_gguf,
+    rope_from_hf,
+    rope_to_gguf,
+    rope_to_hf,
+)
 
 LENGTHS = torch.tensor([1, L, L + 1, 4 * L])
 HEAD = TINY.head_dim
@@ -200,3 +207,157 @@ def test_unknown_forms_in_gguf_are_refused(metadata, factors):
 def test_linear_scaling_before_there_were_types():
     assert rope_from_gguf({"llama.rope.scale_linear": 4.0}, {}, L, "here") == LinearScaling(4.0)
     assert rope_from_gguf({}, {}, L, "here") is None
+
+
+def yarn(**fields):
+    return {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": L, **fields}
+
+
+@pytest.mark.parametrize(
+    ("rope", "expected"),
+    [
+        (yarn(), YarnScaling(4.0, L, 32.0, 1.0, None, None, None, True)),
+        (yarn(beta_fast=16, beta_slow=2), YarnScaling(4.0, L, 16.0, 2.0)),
+        (yarn(attention_factor=2), YarnScaling(4.0, L, attention_factor=2.0)),
+        (yarn(mscale=0.7, mscale_all_dim=0.5), YarnScaling(4.0, L, mscale=0.7, mscale_all_dim=0.5)),
+        (yarn(truncate=False), YarnScaling(4.0, L, truncate=False)),
+        (
+            yarn(
+                rope_type="longrope", short_factor=[1], long_factor=[2], factor=3,
+                attention_factor=1.5,
+            ),
+            LongRopeScaling((1.0,), (2.0,), L, 3.0, 1.5),
+        ),
+        (
+            yarn(rope_type="llama3", low_freq_factor=1, high_freq_factor=5),
+            Llama3Scaling(4.0, 1.0, 5.0, L),
+        ),
+        (yarn(original_max_position_embeddings=None, factor=None), YarnScaling(1.0, 2048)),
+    ],
+)  # fmt: skip
+def test_every_field_of_a_scaling_is_read_and_written(rope, expected):
+    raw = {"max_position_embeddings": 2048, "rope_scaling": rope}
+    read = rope_from_hf(raw, "here")
+    assert read == Rope(10_000.0, expected, 2048)
+    assert rope_from_hf(rope_to_hf(read, 2), "here") == read
+
+
+def test_what_a_config_json_may_leave_out():
+    assert rope_from_hf({}, "here") == Rope(10_000.0, None, 2048)
+    assert rope_from_hf({"rope_theta": 5e5, "max_position_embeddings": 64}, "here") == Rope(
+        5e5, None, 64
+    )
+    assert rope_to_hf(Rope(5e5, None, 64), 2) == {"max_position_embeddings": 64, "rope_theta": 5e5}
+
+
+def test_the_place_of_a_part_that_is_turned_is_named():
+    for raw, says in (
+        ({"partial_rotary_factor": 0.25}, "here: the rotary embedding turns 0.25 of"),
+        ({"rope_scaling": {"a": {}}}, "here: the rotary embedding differs by layer"),
+        ({"rope_scaling": {"rope_type": "mrope"}}, "here: the rotary scaling is 'mrope'.*ntk, lin"),
+    ):
+        with pytest.raises(ModelSourceError, match=f"^{says}"):
+            rope_from_hf(raw, "here")
+
+
+def gguf_keys(**values):
+    return {f"llama.rope.scaling.{key}": value for key, value in values.items()}
+
+
+FREQS, LONG, SHORT = (
+    "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metadata", "factors", "expected"),
+    [
+        (gguf_keys(type="linear", factor=4.0), {}, LinearScaling(4.0)),
+        (gguf_keys(type="linear", factor=float(np.float32(4.1))), {}, LinearScaling(4.1)),
+        (gguf_keys(type="linear", factor=0.0), {}, None),
+        (gguf_keys(type="none", factor=4.0), {}, None),
+        (gguf_keys(type="none") | {"llama.rope.scale_linear": 2.0}, {}, LinearScaling(2.0)),
+        (
+            gguf_keys(type="none", factor=3.0) | {"llama.rope.scale_linear": 2.0}, {},
+            LinearScaling(3.0),
+        ),
+        (gguf_keys(), {FREQS: [1, 2]}, LongRopeScaling((1.0, 2.0), (1.0, 2.0), 4 * L, 1.0, 1.0)),
+        (
+            gguf_keys(type="linear", factor=3.0), {FREQS: [1, 2]},
+            LongRopeScaling((3.0, 6.0), (3.0, 6.0), 4 * L, 1.0, 1.0),
+        ),
+        (gguf_keys(type="yarn", factor=4.0), {}, YarnScaling(4.0, 4 * L)),
+        (
+            gguf_keys(
+                type="yarn", factor=4.0, original_context_length=L, yarn_beta_fast=16.0,
+                yarn_beta_slow=2.0, yarn_ext_factor=1.0,
+            ),
+            {},
+            YarnScaling(4.0, L, 16.0, 2.0),
+        ),
+        (
+            gguf_keys(type="longrope", original_context_length=L, attn_factor=1.25),
+            {LONG: [4, 8], SHORT: [1, 2]},
+            LongRopeScaling((1.0, 2.0), (4.0, 8.0), L, 4.0, 1.25),
+        ),
+        (
+            gguf_keys(type="longrope", original_context_length=8 * L, yarn_attn_factor=1.25),
+            {LONG: [4, 8], SHORT: [1, 2]},
+            LongRopeScaling((1.0, 2.0), (4.0, 8.0), 8 * L, 1.0, 1.25),
+        ),
+    ],
+)  # fmt: skip
+def test_what_llama_cpp_s_converter_writes_is_read(metadata, factors, expected):
+    assert rope_from_gguf(metadata, factors, 4 * L, "here") == expected
+
+
+def test_attention_factors_of_a_file_multiply_what_yarn_gives_itself():
+    keys = gguf_keys(
+        type="yarn", factor=4.0, original_context_length=L, attn_factor=1.5, yarn_attn_factor=2.0
+    )
+    scaling = rope_from_gguf(keys, {}, 4 * L, "here")
+    assert scaling.amplitude == pytest.approx(3.0 * (0.1 * np.log(4) + 1))
+    assert replace(scaling, attention_factor=None) == YarnScaling(4.0, L)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "expected"),
+    [
+        (None, {}),
+        (LinearScaling(4.0), gguf_keys(type="linear", factor=4.0)),
+        (
+            YarnScaling(4.0, L, 16.0, 2.0),
+            gguf_keys(
+                type="yarn", factor=4.0, original_context_length=L, yarn_beta_fast=16.0,
+                yarn_beta_slow=2.0,
+            ),
+        ),
+        (
+            LongRopeScaling((1.0, 2.0), (4.0, 8.0), L, 4.0, 1.25),
+            gguf_keys(type="longrope", original_context_length=L, attn_factor=1.25),
+        ),
+    ],
+)  # fmt: skip
+def test_gguf_metadata_word_for_word(scaling, expected):
+    keys, tensors = rope_to_gguf(Rope(5e5, scaling, 4 * L), 4)
+    assert keys == {"llama.rope.freq_base": 5e5, **expected}
+    longrope = isinstance(scaling, LongRopeScaling)
+    assert tensors == ({LONG: [4.0, 8.0], SHORT: [1.0, 2.0]} if longrope else {})
+
+
+def test_divisors_that_stay_the_same_need_no_longrope_unless_they_are_louder():
+    plain = LongRopeScaling((1.0, 2.0), (1.0, 2.0), L, 1.0, 1.0)
+    keys, tensors = rope_to_gguf(Rope(1e4, plain, L), 4)
+    assert keys == {"llama.rope.freq_base": 1e4}
+    assert tensors == {FREQS: [1.0, 2.0]}
+    keys, tensors = rope_to_gguf(Rope(1e4, replace(plain, attention_factor=1.5), L), 4)
+    assert keys["llama.rope.scaling.type"] == "longrope" and set(tensors) == {LONG, SHORT}
+
+
+def test_refusals_of_gguf_say_what_and_where():
+    with pytest.raises(ModelSourceError, match=r"^here: the rotary scaling is 'su' with rope_freqs"):
+        rope_from_gguf(gguf_keys(type="su"), {FREQS: [1.0]}, L, "here")
+    with pytest.raises(ModelSourceError, match=f"is 'yarn' with {LONG} and {SHORT}[.;]"):
+        rope_from_gguf(gguf_keys(type="yarn"), {LONG: [1.0], SHORT: [1.0]}, L, "here")
+    with pytest.raises(ConfigurationError, match=r"^rope_scaling: GGUF has no form for dynamic"):
+        rope_to_gguf(Rope(1e4, DynamicScaling(2.0, L), L), 4)
