@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -275,17 +276,89 @@ def test_methods_by_name():
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "says"),
     [
-        lambda: LinearScaling(0.5),
-        lambda: YarnScaling(float("nan"), L),
-        lambda: Llama3Scaling(8.0, 4.0, 4.0, L),
-        lambda: LongRopeScaling((1.0, 0.0), (1.0, 1.0), L, 4.0),
-        lambda: RotaryEmbedding(8, 1e4, LongRopeScaling((1.0,), (1.0,), L, 4.0))(
-            torch.zeros(1, 1, dtype=torch.long), torch.float32
-        ),
+        (lambda: LinearScaling(0.99), "the rotary scaling factor is 0.99"),
+        (lambda: NTKScaling(math.inf), "the rotary scaling factor is inf"),
+        (lambda: DynamicScaling(math.nan, L), "the rotary scaling factor is nan"),
+        (lambda: YarnScaling(0.5, L), "the rotary scaling factor is 0.5"),
+        (lambda: Llama3Scaling(0.5, 1.0, 4.0, L), "the rotary scaling factor is 0.5"),
+        (lambda: Llama3Scaling(8.0, 4.0, 4.0, L), "low_freq_factor 4.0 is not below high_freq_f"),
+        (lambda: LongRopeScaling((0.0,), (1.0,), L, 1.0), "a divisor .* is not above 0"),
+        (lambda: LongRopeScaling((1.0,), (math.inf,), L, 1.0), "a divisor .* is not above 0"),
     ],
 )
-def test_impossible_scalings_are_refused(make):
-    with pytest.raises(ModelSourceError):
+def test_scalings_that_cannot_be(make, says):
+    with pytest.raises(ModelSourceError, match=f"^model configuration: {says}"):
         make()
+
+
+def test_longrope_has_a_factor_for_each_pair():
+    for short, long, which in (((1.0,), (1.0, 2.0), "short"), ((1.0, 2.0), (1.0,), "long")):
+        scaling = LongRopeScaling(short, long, L, 1.0)
+        says = f"^model configuration: LongRoPE has 1 {which} factors, and the head turns 2 pairs"
+        with pytest.raises(ModelSourceError, match=says):
+            scaling.frequencies(4, 1e4, torch.tensor(1))
+
+
+def test_a_factor_of_one_changes_nothing():
+    plain = plain_frequencies(16, 1e4)
+    length = torch.tensor(4 * L)
+    for scaling in (
+        LinearScaling(1.0),
+        NTKScaling(1.0),
+        YarnScaling(1.0, L),
+        Llama3Scaling(1.0, 1.0, 4.0, L),
+        LongRopeScaling((1.0,) * 8, (1.0,) * 8, L, 1.0),
+    ):
+        torch.testing.assert_close(scaling.frequencies(16, 1e4, length), plain)
+        assert scaling.amplitude == 1.0
+        assert not scaling.depends_on_length
+
+
+def test_longrope_at_the_trained_length_is_short_and_one_more_is_long():
+    scaling = LongRopeScaling((1.0, 2.0), (4.0, 8.0), L, 4.0)
+    plain = plain_frequencies(4, 1e4)
+    got = scaling.frequencies(4, 1e4, torch.tensor([L, L + 1]))
+    torch.testing.assert_close(got, torch.stack((plain / torch.tensor([1.0, 2.0]),
+                                                 plain / torch.tensor([4.0, 8.0]))))  # fmt: skip
+    assert scaling.amplitude == pytest.approx(math.sqrt(1 + math.log(4) / math.log(L)))
+
+
+def test_the_table_grows_and_is_kept_while_it_serves():
+    rotary = RotaryEmbedding(8, 1e4)
+
+    def table(last, dtype=torch.float32):
+        cos, sin = rotary(torch.tensor([[0, last]]), dtype)
+        assert cos.shape == sin.shape == (1, 1, 2, 8)
+        angles = torch.tensor([0.0, last])[:, None] * plain_frequencies(8, 1e4)
+        torch.testing.assert_close(cos[0, 0], torch.cat((angles.cos(),) * 2, -1).to(dtype))
+        torch.testing.assert_close(
+            sin[0, 0], torch.cat((-angles.sin(), angles.sin()), -1).to(dtype)
+        )
+        return rotary._tables[0]
+
+    first = table(3)
+    assert len(first) == 512
+    assert table(511) is first
+    second = table(512)
+    assert len(second) == 1024 and table(1023) is second and table(5) is second
+    assert len(table(1024)) == 2048
+    assert table(257, torch.bfloat16).dtype == torch.bfloat16  # another dtype, another table
+    empty, _ = rotary(torch.empty(1, 0, dtype=torch.long), torch.float32)
+    assert empty.shape == (1, 1, 0, 8)
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_call_without_lengths_plans_to_its_last_position(name):
+    rotary = RotaryEmbedding(TINY.head_dim, TINY.rope_theta, SCALINGS[name])
+    places = torch.arange(L - 4, L + 1).unsqueeze(0)  # the longest is L + 1 tokens
+    for planned in (torch.tensor([[L + 1]]), torch.full((1, 5), L + 1)):
+        for one, two in zip(
+            rotary(places, torch.float32), rotary(places, torch.float32, given), strict=True
+        ):
+            assert one.shape == (1, 1, 5, TINY.head_dim)
+            torch.testing.assert_close(one, two)
+    shorter = rotary(places[:, :-1], torch.float32)[1]
+    plain = rotary(places[:, :-1], torch.float32, torch.tensor([[L]]))[1]
+    torch.testing.assert_close(shorter, plain)
