@@ -177,18 +177,37 @@ class _Gate:
         self.blocks, self.block_size = runner.blocks, runner.block_size
         self.copy_blocks = runner.copy_blocks
         self.passes = threading.Semaphore(0)
+        self.arrived = threading.Semaphore(0)
         self.open = False
         self.widths = []
 
     def forward(self, step):
         self.widths.append(len(step.token_ids))
+        self.arrived.release()
         if not self.open:
             assert self.passes.acquire(timeout=60)
         return self.runner.forward(step)
 
+    async def arrival(self):
+        """Until the next pass has begun."""
+        assert await asyncio.to_thread(self.arrived.acquire, timeout=60)
+
+    async def let_through(self, passes):
+        """That many passes, until the one after them has begun."""
+        for _ in range(passes):
+            self.passes.release()
+            await self.arrival()
+
     def let_everything_through(self):
         self.open = True
         self.passes.release(1000)
+
+
+async def ask(*asked):
+    """Tasks that have handed in their requests: they do so in their first turn of the loop."""
+    tasks = [asyncio.create_task(one) for one in asked]
+    await asyncio.sleep(0)
+    return tasks
 
 
 def gated(tiny, blocks=400, **options):
@@ -198,14 +217,11 @@ def gated(tiny, blocks=400, **options):
 
 def test_a_long_prompt_is_read_in_chunks_between_which_others_answer(tiny):
     async def run():
-        short = asyncio.create_task(collect(running, prompt_of(1, 4), SamplingParams(max_tokens=9)))
-        while not gate.widths:
-            await asyncio.sleep(0)
-        long = asyncio.create_task(collect(running, prompt_of(2, 50), SamplingParams(max_tokens=1)))
-        while not running.stats().waiting:
-            await asyncio.sleep(0)
+        short = await ask(collect(running, prompt_of(1, 4), SamplingParams(max_tokens=9)))
+        await gate.arrival()
+        long = await ask(collect(running, prompt_of(2, 50), SamplingParams(max_tokens=1)))
         gate.let_everything_through()
-        await asyncio.gather(short, long)
+        await asyncio.gather(*short, *long)
 
     gate, running = gated(tiny, max_sequences=8, token_budget=16)
     with running:
@@ -216,17 +232,13 @@ def test_a_long_prompt_is_read_in_chunks_between_which_others_answer(tiny):
 
 def test_prompts_share_the_chunk_in_the_order_they_came(tiny):
     async def run():
-        first = asyncio.create_task(collect(running, prompt_of(1, 4), SamplingParams(max_tokens=9)))
-        while not gate.widths:
-            await asyncio.sleep(0)
-        others = [
-            asyncio.create_task(collect(running, prompt_of(n, 20), SamplingParams(max_tokens=1)))
-            for n in (2, 3)
-        ]
-        while running.stats().waiting < 2:
-            await asyncio.sleep(0)
+        first = await ask(collect(running, prompt_of(1, 4), SamplingParams(max_tokens=9)))
+        await gate.arrival()
+        others = await ask(
+            *(collect(running, prompt_of(n, 20), SamplingParams(max_tokens=1)) for n in (2, 3))
+        )
         gate.let_everything_through()
-        await asyncio.gather(first, *others)
+        await asyncio.gather(*first, *others)
 
     gate, running = gated(tiny, max_sequences=8, token_budget=16)
     with running:
@@ -240,11 +252,10 @@ def test_blocks_are_freed_with_the_request(tiny):
 
     async def run():
         finished = running.stream_tokens(prompt_of(1), SamplingParams(max_tokens=3))
-        await anext(finished)
+        for _ in range(3):
+            await anext(finished)
         abandoned = running.stream_tokens(prompt_of(2), SamplingParams(max_tokens=2000))
         await anext(abandoned)
-        while running.stats().running > 1:  # the first is done, though its reader lags behind
-            await asyncio.sleep(0)
         stats = running.stats()
         assert stats.blocks_free < stats.blocks
         await abandoned.aclose()
@@ -270,30 +281,25 @@ def test_closing_the_iterator_frees_the_request_at_the_next_step(tiny):
 
     with Engine(without_eos(tiny)) as running:
         asyncio.run(run())
-        assert running.stats().running <= 0
+        assert running.stats().running == 0
         assert running.stats().generated_tokens < 100
 
 
 def test_cancelling_the_task_frees_the_request_running_or_waiting(tiny):
-    async def passes(count):
-        while len(gate.widths) < count:
-            gate.passes.release()
-            await asyncio.sleep(0.001)
-
     async def run():
-        tasks = [
-            asyncio.create_task(collect(running, prompt_of(n), SamplingParams(max_tokens=1000)))
-            for n in range(3)
-        ]
-        while not (running.stats().running == 2 and running.stats().waiting == 1):
-            await passes(len(gate.widths) + 1)
+        tasks = await ask(
+            *(collect(running, prompt_of(n), SamplingParams(max_tokens=1000)) for n in range(3))
+        )
+        await gate.arrival()
+        await gate.let_through(2)
+        assert (running.stats().running, running.stats().waiting) == (2, 1)
         tasks[2].cancel()  # waits
         await asyncio.wait([tasks[2]])
-        await passes(len(gate.widths) + 1)
+        await gate.let_through(1)
         assert running.stats().waiting == 0
         tasks[0].cancel()  # runs
         await asyncio.wait([tasks[0]])
-        await passes(len(gate.widths) + 2)
+        await gate.let_through(1)
         assert gate.widths[-1] == 1  # only the second is left
         tasks[1].cancel()
         gate.let_everything_through()
@@ -303,8 +309,8 @@ def test_cancelling_the_task_frees_the_request_running_or_waiting(tiny):
     gate, running = gated(tiny, max_sequences=2)
     with running:
         asyncio.run(run())
-        while running.stats().running:
-            pass
+        running._call(lambda: None)  # after it, what was asked for before has been done
+        assert running.stats().running == 0
         assert running.stats().blocks_free == running.stats().blocks
 
 
@@ -312,10 +318,10 @@ def test_the_queue_is_bounded(tiny):
     async def run():
         tasks = []
         for number in range(3):
-            task = collect(running, prompt_of(number), SamplingParams(max_tokens=2))
-            tasks.append(asyncio.create_task(task))
-            while not gate.widths or running.stats().waiting < number:
-                await asyncio.sleep(0)
+            tasks += await ask(collect(running, prompt_of(number), SamplingParams(max_tokens=2)))
+            if number == 0:
+                await gate.arrival()
+            assert running.stats().waiting == number
         with pytest.raises(CapacityError, match="2 requests wait already"):
             await collect(running, prompt_of(9), None)
         gate.let_everything_through()
@@ -385,12 +391,15 @@ def test_a_token_without_text_ends_only_its_own_request(tiny):
 
 def test_closing_ends_what_runs_and_what_waits(tiny):
     async def run():
-        asked = [collect(running, prompt_of(n), SamplingParams(max_tokens=900)) for n in range(3)]
-        everyone = asyncio.gather(*asked, return_exceptions=True)
-        while not running.stats().generated_tokens:
-            await asyncio.sleep(0)
+        first = running.stream_tokens(prompt_of(0), SamplingParams(max_tokens=900))
+        await anext(first)
+        asked = (collect(running, prompt_of(n), SamplingParams(max_tokens=900)) for n in (1, 2))
+        waiting = await ask(*asked)
         await asyncio.to_thread(running.close)
-        return await everyone
+        with pytest.raises(RuntimeError, match="the engine was closed"):
+            async for _ in first:
+                pass
+        return await asyncio.gather(*waiting, return_exceptions=True)
 
     running = Engine(without_eos(tiny), max_sequences=1)
     for outcome in asyncio.run(run()):
