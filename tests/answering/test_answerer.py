@@ -98,8 +98,11 @@ def test_where_nothing_is_found_the_model_is_not_asked() -> None:
 def test_the_callers_system_message_is_added_not_obeyed_instead() -> None:
     model = ScriptedModel(lambda messages: "x")
     answerer = CitedAnswerer(model, finds(RANK))
-    asyncio.run(answerer.complete([Message("system", "Answer in French."), *QUESTION]))
-    assert model.calls[0][0] == Message("system", f"{CITED_SYSTEM}\n\nAnswer in French.")
+    turns = [Message("user", "Hi"), Message("assistant", "Hello")]
+    orders = [Message("system", "Answer in French."), Message("system", "Be brief.")]
+    asyncio.run(answerer.complete([orders[0], *turns, orders[1], *QUESTION]))
+    system = f"{CITED_SYSTEM}\n\nAnswer in French.\n\nBe brief."
+    assert model.calls == [tuple(cited_messages("What is rank?", [RANK], system, turns))]
 
 
 def test_history_is_kept_from_the_latest_back_within_its_bound() -> None:
@@ -117,7 +120,10 @@ def test_history_is_kept_from_the_latest_back_within_its_bound() -> None:
     assert [message.content[:1] for message in model.calls[0][1:-1]] == ["c", "d"]
     asyncio.run(CitedAnswerer(model, search, max_history=0).complete(turns))
     assert len(model.calls[1]) == 2
-    assert seen == ["And rank?", "And rank?"]
+    for bound, kept in ((60, "cd"), (59, ""), (150, "abcd"), (149, "cd")):
+        asyncio.run(CitedAnswerer(model, search, max_history=bound).complete(turns))
+        assert "".join(message.content[0] for message in model.calls[-1][1:-1]) == kept
+    assert set(seen) == {"And rank?"}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +137,9 @@ def test_history_is_kept_from_the_latest_back_within_its_bound() -> None:
 )
 def test_a_conversation_without_a_question_is_refused(messages: list[Message]) -> None:
     answerer = CitedAnswerer(ScriptedModel(lambda m: "x"), finds(RANK))
-    with pytest.raises(InputError, match="does not end with a question"):
+    with pytest.raises(
+        InputError, match=r"^messages: the conversation does not end with a question"
+    ):
         asyncio.run(answerer.complete(messages))
     with pytest.raises(InputError, match="does not end with a question"):
         asyncio.run(pieces(answerer, messages))
@@ -154,7 +162,10 @@ def test_passages_are_whole_in_order_and_within_the_budget(sizes: list[int], roo
 
 
 def test_a_passage_too_long_is_cut_at_a_space() -> None:
-    for most, text in ((13, "one two three"), (12, "one two"), (3, "one"), (2, "on"), (1, "o")):
+    for most, text in (
+        (14, "one two three"), (13, "one two three"), (12, "one two"), (8, "one two"),
+        (7, "one two"), (6, "one tw"), (3, "one"), (2, "on"), (1, "o"),
+    ):  # fmt: skip
         (cut,) = arrange([hit("one two three four")], most)
         assert (cut.chunk.text, cut.chunk.start, cut.chunk.end) == (text, 10, 10 + len(text))
     assert arrange([hit("one two", "Heading")], 14) == (hit("one two", "Heading"),)
@@ -165,6 +176,25 @@ def test_the_context_is_bounded_and_takes_a_shorter_passage_after_a_longer() -> 
     assert asyncio.run(answerer.complete(QUESTION)).sources == (BITS,)
     answerer = CitedAnswerer(ScriptedModel(lambda m: "x"), finds(RANK, BITS), max_context=49)
     assert asyncio.run(answerer.complete(QUESTION)).sources == (BITS,)
+
+
+def test_no_more_passages_are_asked_for_or_taken_than_wanted() -> None:
+    asked: list[int] = []
+
+    def search(query: str, top: int) -> list[Hit]:
+        asked.append(top)
+        return [RANK, BITS]
+
+    answerer = CitedAnswerer(ScriptedModel(lambda m: "x"), search, top=1)
+    assert asyncio.run(answerer.complete(QUESTION)).sources == (RANK,)
+    assert asked == [1]
+
+
+def test_the_last_words_of_a_cut_answer_are_not_cited() -> None:
+    answerer = CitedAnswerer(ScriptedModel(lambda m: "LoRA rank is width"), finds(RANK))
+    for tokens, text in ((4, "LoRA rank is width [1]"), (2, "LoRA rank ")):
+        params = SamplingParams(max_tokens=tokens)
+        assert asyncio.run(answerer.complete(QUESTION, params)).text == text
 
 
 def test_params_reach_the_model() -> None:
@@ -210,5 +240,7 @@ def test_an_abandoned_stream_lets_the_model_go() -> None:
 @pytest.mark.parametrize(("name", "least"), [("top", 1), ("max_context", 1), ("max_history", 0)])
 def test_wrong_settings_are_refused(name: str, least: int) -> None:
     CitedAnswerer(ScriptedModel(lambda m: "x"), finds(), **{name: least})
-    with pytest.raises(ConfigurationError, match=f"{name} is {least - 1}; it must be .* {least}"):
+    with pytest.raises(
+        ConfigurationError, match=f"^cited answerer: {name} is {least - 1}; it must be .* {least}"
+    ):
         CitedAnswerer(ScriptedModel(lambda m: "x"), finds(), **{name: least - 1})

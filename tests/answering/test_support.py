@@ -50,6 +50,20 @@ def test_a_number_that_is_not_there_denies_support() -> None:
     assert support.cite("1. Quantization stores integers.") == 2  # the number of a list item
 
 
+def test_words_are_held_against_each_passage_in_its_language() -> None:
+    support = Support([hit("Ранг матриц мал.", "ru"), hit("Matrices have ranks.")])
+    assert support.shares("Рангами матрицы") == [1.0, 0.0]
+    assert support.shares("ranking of a matrices") == [0.0, 1.0]
+
+
+def test_a_passage_is_cited_from_the_threshold_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    support = Support([hit("A red car."), hit("A red bus.")])
+    first, _ = support.shares("The red car on the moon.")
+    for threshold, cited in ((first, 1), (first + 1e-9, None)):
+        monkeypatch.setattr("llmwright.answering.support.THRESHOLD", threshold)
+        assert support.cite("The red car on the moon.") == cited
+
+
 def test_of_equals_the_better_ranked_is_cited() -> None:
     assert Support([hit("A red car."), hit("A red car.")]).cite("Red car.") == 1
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmwright.privacy import restore
-from llmwright.safety import Policy, check_input, check_output
+from llmwright.safety import Finding, Policy, check_input, check_output
 
 POLICY = Policy()
 
@@ -66,7 +66,8 @@ def test_output() -> None:
     assert verdict.text == "call <PHONE_1>[0m or a@b.io"
     assert [f.kind for f in verdict.findings] == ["characters", "pii"]
     cut = check_output("abcdef", Policy(max_output_characters=3))
-    assert cut.allowed and cut.text == "abc" and cut.findings[0].kind == "length"
+    assert cut.allowed and cut.text == "abc"
+    assert cut.findings == (Finding("length", 3, 6, "cut after 3 characters", 0.5),)
     assert check_output("abc", Policy(max_output_characters=3)).findings == ()
     blocked = check_output("a@b.io", Policy(pii_output="block"))
     assert (

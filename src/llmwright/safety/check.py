@@ -66,7 +66,7 @@ def check_output(
     findings: list[Finding] = []
     if policy.block_control_characters:
         findings += find_hidden(text)
-        text = strip_hidden(text) if findings else text
+        text = strip_hidden(text)
     if len(text) > policy.max_output_characters:
         detail = f"cut after {policy.max_output_characters} characters"
         findings.append(Finding("length", policy.max_output_characters, len(text), detail, 0.5))

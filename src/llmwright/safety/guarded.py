@@ -40,13 +40,12 @@ from llmwright.safety.verdict import Finding, Verdict
 @dataclass(frozen=True, slots=True)
 class _Conversation:
     """A conversation as the model may see it. ``mapping`` puts its values back, ``own`` are the
-    values the user gave, ``reserved`` is all its text. ``refusal`` ends the call."""
+    values the user gave, ``reserved`` is all its text."""
 
     messages: list[Message]
     mapping: Mapping[str, str]
     own: frozenset[str]
     reserved: str
-    refusal: str = ""
 
 
 class GuardedModel:
@@ -75,8 +74,8 @@ class GuardedModel:
     ) -> Completion:
         """The whole answer, or the policy's message."""
         conversation = self._admit(messages)
-        if conversation.refusal:
-            return Completion(conversation.refusal, finish_reason="content_filter")
+        if isinstance(conversation, str):
+            return Completion(conversation, finish_reason="content_filter")
         completion = await self.model.complete(conversation.messages, params)
         return self._guarded(completion, conversation)
 
@@ -93,9 +92,8 @@ class GuardedModel:
     ) -> AsyncIterator[Delta]:
         """The answer in pieces, each checked before it is let out."""
         conversation = self._admit(messages)
-        if conversation.refusal:
-            refused = Completion(conversation.refusal, finish_reason="content_filter")
-            yield Delta(conversation.refusal, refused)
+        if isinstance(conversation, str):
+            yield Delta(conversation, Completion(conversation, finish_reason="content_filter"))
             return
         known = dict(conversation.mapping)  # grows by what the answer is found to hold
         shown = ""
@@ -129,12 +127,12 @@ class GuardedModel:
                 if delta.completion is not None:
                     yield held, delta.completion
                     return
-                ready = safe_length(held) if delta.text else 0
-                if ready:
+                if ready := safe_length(held):
                     segment, held = held[:ready], held[ready:]
                     yield segment, None
 
-    def _admit(self, messages: Sequence[Message]) -> _Conversation:
+    def _admit(self, messages: Sequence[Message]) -> _Conversation | str:
+        """What the model may see, or the refusal."""
         reserved = "\n".join(message.content for message in messages)
         mapping: dict[str, str] = {}
         own: set[str] = set()
@@ -145,10 +143,9 @@ class GuardedModel:
                 verdict = check_input(content, self.policy, known=mapping, reserved=reserved)
                 self._report(verdict)
                 if not verdict.allowed:
-                    return _Conversation([], {}, frozenset(), "", verdict.refusal)
-                if self.policy.pii_output != "off":
-                    spans = personal_data(content, self.policy)
-                    own.update(content[span.start : span.end] for span in spans)
+                    return verdict.refusal
+                spans = personal_data(content, self.policy)
+                own.update(content[span.start : span.end] for span in spans)
                 mapping.update(verdict.mapping)
                 content = verdict.text
             elif message.role != "system" and self.policy.pii_input == "redact":
