@@ -355,7 +355,7 @@ def test_a_call_without_lengths_plans_to_its_last_position(name):
     places = torch.arange(L - 4, L + 1).unsqueeze(0)  # the longest is L + 1 tokens
     for planned in (torch.tensor([[L + 1]]), torch.full((1, 5), L + 1)):
         for one, two in zip(
-            rotary(places, torch.float32), rotary(places, torch.float32, given), strict=True
+            rotary(places, torch.float32), rotary(places, torch.float32, planned), strict=True
         ):
             assert one.shape == (1, 1, 5, TINY.head_dim)
             torch.testing.assert_close(one, two)
