@@ -49,7 +49,7 @@ def built(folder, models):
     curve = [{"step": n, "loss": 3.0 - n / 10} for n in range(1, 6)]
     write_jsonl(outputs / "adapter" / "adapter" / "curve.jsonl", curve)
     stages = {
-        name: StageResult(name, f"key-{name}", f"digest-{name}", outputs / name, 1.5, reused=False)
+        name: StageResult(name, f"digest-{name}", outputs / name, 1.5, reused=False)
         for name in ("index", "adapter", "retrieval", "perplexity", "answers")
     }
     gates = check_gates([parse_gate("recall@5 >= 0.5")], measured(stages))

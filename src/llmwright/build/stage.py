@@ -59,7 +59,6 @@ class StageResult:
     """Where a stage's output stands, what it hashes to, and the seconds its run took."""
 
     name: str
-    key: str
     digest: str
     output: Path
     seconds: float
@@ -99,9 +98,8 @@ def _run(
         "sources": dict(stage.sources),
         "inputs": {name: done[name].digest for name in stage.reads},
     }
-    key = content_hash(identity)[:16]
-    folder = workspace / f"{stage.name}-{key}"
-    if (standing := _standing(stage, folder, key)) is not None:
+    folder = workspace / f"{stage.name}-{content_hash(identity)[:16]}"
+    if (standing := _standing(stage, folder)) is not None:
         observe(stage, standing)
         return standing
     observe(stage, None)
@@ -119,7 +117,6 @@ def _run(
     digest = stage.digest(output)
     record = {
         **identity,
-        "key": key,
         "digest": digest,
         "files": tree_hash(output),
         "seconds": round(seconds, 3),
@@ -127,12 +124,12 @@ def _run(
     write_json(partial / "stage.json", record)
     shutil.rmtree(folder, ignore_errors=True)  # a result found damaged gives way
     partial.replace(folder)
-    result = StageResult(stage.name, key, digest, folder / "output", seconds, reused=False)
+    result = StageResult(stage.name, digest, folder / "output", seconds, reused=False)
     observe(stage, result)
     return result
 
 
-def _standing(stage: Stage, folder: Path, key: str) -> StageResult | None:
+def _standing(stage: Stage, folder: Path) -> StageResult | None:
     """The finished result at ``folder``, or None where there is none or its files changed."""
     record_path = folder / "stage.json"
     if not record_path.is_file():
@@ -141,10 +138,10 @@ def _standing(stage: Stage, folder: Path, key: str) -> StageResult | None:
         record = read_json(record_path)
     except InputError:  # a damaged record is no result: the stage runs again
         return None
-    if record.get("key") != key or record.get("files") != tree_hash(folder / "output"):
+    if record.get("files") != tree_hash(folder / "output"):
         return None
     return StageResult(
-        stage.name, key, record["digest"], folder / "output", record["seconds"], reused=True
+        stage.name, record["digest"], folder / "output", record["seconds"], reused=True
     )
 
 
