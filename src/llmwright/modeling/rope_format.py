@@ -229,10 +229,8 @@ def rope_to_gguf(
             f"{start}original_context_length": scaling.original_max_position_embeddings,
             f"{start}attn_factor": scaling.amplitude,
         }
-        names = GGUF_TENSORS[1:]
-        tensors = dict(
-            zip(names, (list(scaling.long_factor), list(scaling.short_factor)), strict=True)
-        )
+        long, short = GGUF_TENSORS[1:]
+        tensors = {long: list(scaling.long_factor), short: list(scaling.short_factor)}
     elif scaling is not None:  # one divisor a pair says everything that is left
         scaled = scaling.frequencies(head_dim, theta, torch.tensor(rope.context))
         tensors["rope_freqs.weight"] = (plain_frequencies(head_dim, theta) / scaled).tolist()
