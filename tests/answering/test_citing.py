@@ -51,6 +51,8 @@ def test_only_citations_of_passages_that_exist_stand(written: str, given_out: st
             "# Heading\n\nThe steps are:\n- one [1]\n| a | b |\n",
         ),
         ("Why? Because.", "Why? Because [1]."),
+        ("为什么？因为。", "为什么？因为 [1]。"),
+        ("Two... And one?!", "Two [1]... And one [1]?!"),
         ("Run `a. B` now. So.", "Run `a. B` now [1]. So [1]."),
         ("```python\nx = 1. \n```\nDone.", "```python\nx = 1. \n```\nDone [1]."),
         ("Ранг мал, т. е. равен 8. Это так.", "Ранг мал, т. е. равен 8 [1]. Это так [1]."),

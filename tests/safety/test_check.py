@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llmwright.privacy import restore
 from llmwright.safety import Finding, Policy, check_input, check_output
+from llmwright.safety.injection import THRESHOLD
 
 POLICY = Policy()
 
@@ -29,10 +30,27 @@ def test_a_harmless_text_passes_unchanged() -> None:
 )
 def test_what_is_refused(text: str, kind: str, refusal: str) -> None:
     verdict = check_input(text, POLICY)
-    assert not verdict.allowed
+    assert verdict.allowed is False
     assert verdict.text == ""
     assert verdict.findings[0].kind == kind
     assert verdict.refusal == refusal
+
+
+def test_what_is_too_long_is_told_with_its_place() -> None:
+    detail = "5 characters where 3 are allowed"
+    finding = Finding("length", 3, 5, detail, 1.0)
+    assert check_input("abcde", Policy(max_input_characters=3)).findings == (finding,)
+
+
+def test_an_attack_at_the_threshold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Finding("injection", 0, 1, "x", THRESHOLD)
+    for score, allowed in ((THRESHOLD, False), (THRESHOLD - 1e-9, True)):
+        monkeypatch.setattr(
+            "llmwright.safety.check.find_injection", lambda text, s=score: (s, [found])
+        )
+        verdict = check_input("a", POLICY)
+        assert (verdict.allowed, verdict.findings) == (allowed, (found,))
+        assert verdict.refusal == ("" if allowed else POLICY.messages.injection)
 
 
 def test_length_is_allowed_up_to_the_limit() -> None:
@@ -49,7 +67,28 @@ def test_personal_data_by_each_action() -> None:
     flagged = check_input(text, Policy(pii_input="flag"))
     assert flagged.allowed and flagged.text == text and len(flagged.findings) == 2
     assert check_input(text, Policy(pii_input="off")).findings == ()
+    shown = check_output(text, Policy(pii_output="flag"))
+    assert shown.allowed and shown.text == text and len(shown.findings) == 2
+    assert check_output(text, Policy(pii_output="off")).findings == ()
+    blocked = check_output(text, Policy(pii_output="block"))
+    assert blocked.allowed is False and len(blocked.findings) == 2
     assert check_input(text, Policy(pii_kinds=("phone",))).text == "Я a@b.io, звоните <PHONE_1>"
+
+
+def test_placeholders_go_on_from_those_of_the_conversation() -> None:
+    for check in (check_input, check_output):
+        verdict = check(
+            "c@d.io, a@b.io", POLICY, known={"<EMAIL_1>": "a@b.io"}, reserved="<EMAIL_2>"
+        )
+        assert verdict.text == "<EMAIL_3>, <EMAIL_1>"
+        assert verdict.mapping["<EMAIL_3>"] == "c@d.io"
+        assert check("<EMAIL_1> a@b.io", POLICY).text == "<EMAIL_1> <EMAIL_2>"
+
+
+def test_phone_numbers_are_those_of_the_regions() -> None:
+    text = "call 020 7946 0958"
+    assert check_input(text, POLICY).text == text
+    assert check_input(text, Policy(phone_regions=("GB",))).text == "call <PHONE_1>"
 
 
 def test_each_guard_can_be_switched_off() -> None:

@@ -141,9 +141,7 @@ def _clean(text: str, count: int) -> tuple[str, list[int]]:
 
 def _citation_place(text: str) -> int:
     """Before the full stop; after it where a quotation or bracket closes behind it."""
-    body = text.rstrip()
-    unquoted = body.rstrip(_CLOSERS)
-    return len(body) if unquoted != body else len(body.rstrip(_ENDERS))
+    return len(text.rstrip().rstrip(_ENDERS))
 
 
 def _sentence_end(text: str, verbatim: bool) -> int | None:
