@@ -177,6 +177,10 @@ def test_the_key_is_not_shown_not_even_in_part():
         assert KEY[:5] not in str(caught.value)
     assert "***" in str(endpoint().error(f"it said {KEY}"))
     assert "pass" not in endpoint(url="http://user:pass@host/v1").where
+    assert "secret" not in endpoint(url="http://host/v1?key=secret").where
+    with pytest.raises(UpstreamError) as caught:  # no key is no part of any text
+        endpoint(api_key=None).wait_after(answer(400, "no luck"), 0)
+    assert caught.value.what == "answered 400, 'no luck'"
 
 
 @pytest.mark.parametrize("url", ["", "localhost:80/v1", "ftp://host/v1", "http://", "http://[::1/"])

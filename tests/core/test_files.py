@@ -78,9 +78,10 @@ def test_text_that_is_not_utf8_names_its_line(tmp_path):
     with pytest.raises(InputError) as caught:
         read_text(path)
     assert str(caught.value) == (f"{path}, line 3: byte 0xe9 is not UTF-8; save the file as UTF-8.")
-    path.write_bytes(b"\xe9")
-    with pytest.raises(InputError, match=r"line 1: byte 0xe9"):
-        read_text(path)
+    for content, line in {b"\xe9": 1, b"\n\xe9": 2}.items():
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"line {line}: byte 0xe9"):
+            read_text(path)
 
 
 def test_a_byte_order_mark_is_dropped(tmp_path):

@@ -59,6 +59,8 @@ def test_nothing_is_imported_before_it_is_asked_for():
 
 
 def test_a_home_that_lacks_the_name_says_so():
+    with pytest.raises(AttributeError, match=r"^module 'email' has no attribute 'formatdate'$"):
+        lazy_exports("email", {})("formatdate")
     with pytest.raises(AttributeError, match="nothing_like_this"):
         lazy_exports("email", {"nothing_like_this": "utils"})("nothing_like_this")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from types import SimpleNamespace
 
@@ -29,6 +30,10 @@ def clock(monkeypatch):
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+    def text(self) -> str:
+        """What was shown, without colours."""
+        return re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", self.getvalue())
 
 
 class Timer:
@@ -62,6 +67,7 @@ def terminal(monkeypatch):
     def begin() -> Terminal:
         screen = Terminal()
         monkeypatch.setattr(sys, "stderr", screen)
+        monkeypatch.setenv("COLUMNS", "100")
         monkeypatch.setattr(MODULE, "threading", SimpleNamespace(Timer=Timer))
         return screen
 
@@ -114,11 +120,20 @@ def test_a_bar_says_what_how_much_and_the_note(terminal):
     with progress("embedding", total=3, unit="chunks") as advance:
         advance(1)
         advance(2, "almost")
-    text = screen.getvalue()
+    text = screen.text()
     assert Timer.seconds == 0.5
     assert "embedding almost" in text
     assert "3/3" in text
     assert "chunks" in text
+
+
+def test_a_bar_stands_before_the_first_step_and_without_a_note(terminal):
+    for steps in (0, 3):
+        screen = terminal()
+        with progress("embedding", total=3, unit="chunks") as advance:
+            if steps:
+                advance(steps)
+        assert re.search(rf" embedding ━{{30}} {steps}/3 chunks 0:00:0\d [-\d]:", screen.text())
 
 
 def test_what_is_done_at_once_shows_no_bar(terminal, monkeypatch):
@@ -126,7 +141,7 @@ def test_what_is_done_at_once_shows_no_bar(terminal, monkeypatch):
     screen = terminal()
     with progress("embedding", total=3, unit="chunks") as advance:
         advance(3)
-    assert "embedding" not in screen.getvalue()
+    assert "embedding" not in screen.text()
 
 
 @pytest.mark.parametrize("on_terminal", [True, False])
@@ -141,7 +156,7 @@ def test_work_inside_work_and_work_that_fails(on_terminal, terminal, clock, caps
     with progress("afterwards") as after:  # a failure does not silence what comes after it
         clock[0] += 5
         after(1)
-    text = screen.getvalue() if screen else capsys.readouterr().err
+    text = screen.text() if screen else capsys.readouterr().err
     assert "inner" not in text
     assert "outer" in text
     assert "afterwards" in text
