@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from llmwright.core import CapacityError
 from llmwright.inference import Engine
+from llmwright.inference.engine import memory
 from llmwright.inference.engine.memory import available_bytes, plan_memory
+from llmwright.inference.engine.stats import Times
 from llmwright.inference.native import NativeRunner, native_available
 from llmwright.modeling import load_model
 
@@ -58,6 +62,54 @@ def test_what_does_not_fit_is_refused_with_the_arithmetic(tiny):
         Engine(tiny, cache_tokens=1 << 42)
 
 
-def test_the_system_tells_what_is_free():
-    free = available_bytes(torch.device("cpu"))
-    assert free is None or 1 << 20 < free < 1 << 50
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:   7 kB\n"}, 7 * 1024),
+        ({"proc/meminfo": "MemAvailable: 7 kB", "memory.max": "max\n"}, 7 * 1024),
+        (
+            {"proc/meminfo": "MemAvailable: 7 kB", "memory.max": "5000\n", "memory.current": "900"},
+            4100,
+        ),
+        (
+            {"proc/meminfo": "MemAvailable: 7 kB", "memory.max": "9000", "memory.current": "900"},
+            7 * 1024,
+        ),
+        ({"proc/meminfo": "MemAvailable: 7 kB", "memory.max": "5000"}, 7 * 1024),
+        ({"proc/meminfo": "nothing of the kind"}, None),
+        ({}, None),
+    ],
+)
+def test_what_is_free_by_the_system_or_its_limit_for_us(monkeypatch, tmp_path, files, free):
+    for name, text in files.items():
+        place = tmp_path / (name if "/" in name else f"sys/fs/cgroup/{name}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    monkeypatch.setattr(memory, "Path", lambda path: tmp_path / path.lstrip("/"))
+    assert available_bytes(torch.device("cpu")) == free
+
+
+def test_what_a_pass_needs_is_counted_from_above(tiny):
+    config = tiny.config  # 64 * 2 of the feed-forward layer, 32 * 4 of the stream
+    assert plan(tiny).activations == 4 * (64 * 2 * 128 + 2 * 4 * config.vocab_size)
+    made = plan(tiny, cache_tokens=None, max_sequences=1 << 20)
+    assert made.cache_tokens == (1 << 30) // made.bytes_per_token  # 1 GiB at the most
+    assert plan(tiny, cache_tokens=None, max_sequences=2).cache_tokens == 2 * 4096
+    assert plan(tiny, cache_tokens=1).cache_tokens == plan(tiny, cache_tokens=16).cache_tokens == 16
+
+
+def test_what_is_free_to_the_byte_is_enough(tiny):
+    made = plan(tiny, native=True)
+    needed = made.total - made.weights
+    replace(made, available=needed).check("here")
+    replace(made, available=None).check("here")
+    with pytest.raises(
+        CapacityError, match=r"here: .*packed for the kernels 0 MiB.*0 MiB are free"
+    ):
+        replace(made, available=needed - 1).check("here")
+
+
+def test_times_are_medians_and_the_slowest_twentieth():
+    assert Times.over([]) == Times.over([1.0]) == Times(None, None)
+    assert Times.over([1.0, 3.0]) == Times(2.0, pytest.approx(2.9))
+    assert Times.over(range(101)) == Times(50, 95)

@@ -38,19 +38,17 @@ def near(one, other):
 
 
 class Stops:
-    """A runner that computes its first pass and then waits."""
+    """A runner that computes no pass before it is let go on."""
 
-    def __init__(self, runner, passes=1):
-        self.runner, self.left = runner, passes
+    def __init__(self, runner):
+        self.runner = runner
         self.blocks, self.block_size = runner.blocks, runner.block_size
         self.copy_blocks = runner.copy_blocks
         self.go_on = threading.Event()
         self.prompts = []
 
     def forward(self, step):
-        self.left -= 1
-        if self.left < 0:
-            assert self.go_on.wait(60)
+        assert self.go_on.wait(60)
         self.prompts += step.token_ids[step.starts[:-1]].tolist()
         return self.runner.forward(step)
 
@@ -62,23 +60,19 @@ def test_an_answer_that_takes_too_long_is_ended_and_frees_its_blocks(tiny):
     stops = Stops(TorchRunner(tiny.decoder, 50))
 
     async def run():
-        stream = engine.stream_tokens(PROMPT, GREEDY, timeout=0.02)
-        async with aclosing(stream):
-            first = await anext(stream)
-            with pytest.raises(CapacityError, match=r"not finished within 0\.02 seconds"):
-                await anext(stream)
+        with pytest.raises(CapacityError, match=r"not finished within 0\.02 seconds"):
+            await collect(engine, timeout=0.02)
         stops.go_on.set()
-        return first, await collect(engine, timeout=60)
+        return await collect(engine, timeout=60)  # with time enough, the whole answer
 
     with Engine(tiny, runner=stops) as engine:
-        first, later = asyncio.run(run())
+        assert len(asyncio.run(run())) == 6
         stats = engine.stats()
-    assert later[0] == first and len(later) == 6  # with time enough, the whole answer
     assert (stats.cancelled, stats.blocks_free) == (1, stats.blocks)
 
 
 def test_lower_priority_numbers_and_tenants_not_yet_served_go_first(tiny):
-    stops = Stops(TorchRunner(tiny.decoder, 50), passes=0)
+    stops = Stops(TorchRunner(tiny.decoder, 50))
 
     async def run():
         asked = [
@@ -237,3 +231,44 @@ def test_removing_an_adapter_ends_what_uses_it_running_or_waiting_and_nothing_el
         with pytest.raises(InputError, match=r"no adapter 'a'.*use one of: none"):
             ask(engine, adapter="a")
         assert engine.stats().blocks_free == engine.stats().blocks
+
+
+# -- several branches ----------------------------------------------------------------------------
+
+BRANCHED = (
+    replace(GREEDY, max_tokens=20, num_beams=3, n=2),
+    replace(GREEDY, max_tokens=20, penalty_alpha=0.6, top_k=3),
+    replace(GREEDY, max_tokens=20, temperature=1.0, n=3, seed=1),
+    replace(GREEDY, max_tokens=20, temperature=1.0, best_of=3, n=2, seed=2),
+    replace(GREEDY, max_tokens=20, num_beams=4, num_beam_groups=2, diversity_penalty=1.0),
+    SamplingParams(max_tokens=20, num_beams=2, regex="[a-z]{2}"),
+)
+
+
+@pytest.mark.parametrize("kind", ["auto", "torch"])
+def test_branches_through_a_tight_cache_are_those_of_a_request_alone(tiny, kind):
+    async def everyone():
+        asked = (collect(tight, PROMPT * (2 + n), params) for n, params in enumerate(BRANCHED))
+        return await asyncio.gather(*asked)
+
+    def shown(tokens):
+        return sorted((t.answer, i, t.id, t.text, t.finish_reason) for i, t in enumerate(tokens))
+
+    with Engine(tiny, runner=kind) as roomy:
+        alone = [
+            asyncio.run(collect(roomy, PROMPT * (2 + n), params))
+            for n, params in enumerate(BRANCHED)
+        ]
+        assert roomy.stats().finished == len(BRANCHED)
+    with Engine(tiny, runner=kind, cache_tokens=288, max_sequences=12, token_budget=12) as tight:
+        together = asyncio.run(everyone())
+        stats = tight.stats()
+    for params, mine, expected in zip(BRANCHED, together, alone, strict=True):
+        by_answer = [[t for t in mine if t.answer == n] for n in range(params.n)]
+        wanted = [[t for t in expected if t.answer == n] for n in range(params.n)]
+        assert list(map(shown, by_answer)) == list(map(shown, wanted))
+        assert all(answer[-1].finish_reason for answer in wanted)
+    assert (stats.finished, stats.running, stats.blocks_free) == (6, 0, stats.blocks)
+    assert stats.preemptions > 0
+    written = "".join(token.text for token in together[-1])
+    assert len(written) == 2 and together[-1][-1].finish_reason == "stop"

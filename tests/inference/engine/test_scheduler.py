@@ -7,10 +7,11 @@ from llmwright.inference.decoding import SamplingState
 from llmwright.inference.engine.blocks import BlockManager
 from llmwright.inference.engine.request import Request, Sequence
 from llmwright.inference.engine.scheduler import Scheduler
+from llmwright.inference.speculation import Draft
 
 
-def request(length, *, priority=0, tenant=None, answer=8):
-    params = SamplingParams(max_tokens=answer)
+def request(length, *, priority=0, tenant=None, answer=8, n=1):
+    params = SamplingParams(max_tokens=answer, temperature=float(n > 1), n=n)
     made = Request(
         list(range(length)),
         params,
@@ -139,3 +140,56 @@ def test_all_blocks_come_back():
     for r in made:
         plan.remove(r)
     assert plan._manager.free == 8
+
+
+def test_a_branch_that_waits_and_a_budget_that_is_used_up_compute_nothing():
+    plan = scheduler(token_budget=4)
+    first, second = request(4), request(4)
+    plan.add(first)
+    plan.add(second)
+    compute(plan.schedule())
+    first.sequences[0].computed += 1  # nothing of it is pending
+    assert planned(plan.schedule(), first, second) == [0, 4]
+
+
+def test_drafts_count_and_go_where_they_do_not_fit():
+    plan = scheduler(token_budget=4, max_sequences=4)
+    first, second = request(1), request(1)
+    for r in (first, second):
+        plan.add(r)
+        compute(plan.schedule())
+    first.sequences[0].draft, second.sequences[0].draft = Draft((1, 2)), Draft((1, 2))
+    assert planned(plan.schedule(), first, second) == [3, 1]
+    assert first.sequences[0].draft is not None
+    assert second.sequences[0].draft is None
+
+
+def test_more_branches_than_sequences_are_not_let_in():
+    plan = scheduler(max_sequences=4)
+    many = [request(2, n=n) for n in (2, 2, 1)]
+    for r in many:
+        plan.add(r)
+    compute(plan.schedule())
+    assert (plan.running, plan.waiting) == (many[:2], many[2:])
+
+
+def test_what_was_found_in_the_cache_is_counted_once():
+    manager = BlockManager(6, 4)
+    plan = Scheduler(manager, max_sequences=4, token_budget=40)
+    first = request(13)
+    plan.add(first)
+    batch = plan.schedule()
+    compute(batch)
+    manager.register(first.sequences[0].table, first.sequences[0].tokens, 13)
+    assert first.cached_tokens == 0
+    plan._preempt(first, batch)
+    assert (first.sequences[0].computed, batch.rows) == (0, [])
+    assert planned(plan.schedule(), first) == [14 - 12]  # its own blocks are still there
+    assert first.cached_tokens == 0
+    plan.remove(first)
+    second = request(13)
+    plan.add(second)
+    plan.schedule()
+    assert second.cached_tokens == 12
+    plan._preempt(second, batch)
+    assert plan.preemptions == 2

@@ -16,8 +16,9 @@ from scipy import stats
 
 from llmwright.core import SamplingParams
 from llmwright.inference.decoding import SamplingState, distribution
-from llmwright.inference.engine import Engine, TorchRunner
-from llmwright.inference.engine.speculate import StepCost
+from llmwright.inference.engine import Engine, Request, TorchRunner
+from llmwright.inference.engine.request import Sequence
+from llmwright.inference.engine.speculate import Speculator, StepCost
 from llmwright.inference.speculation import Draft, DraftModelProposer, NGramProposer
 from llmwright.modeling import random_decoder
 
@@ -229,3 +230,92 @@ def test_passes_of_one_size_tell_only_a_default():
     for _ in range(20):
         cost.add(1, 0.01)
     assert cost.of_draft(1) == pytest.approx(0.15)
+
+
+class Notes:
+    """A proposer that writes down what it is asked and what it is told to forget."""
+
+    def __init__(self):
+        self.asked, self.forgotten = [], []
+
+    def propose(self, asks):
+        self.asked.append(list(asks))
+        return [Draft((1,) * ask.length) if ask.token_ids[0] else Draft(()) for ask in asks]
+
+    def forget(self, key):
+        self.forgotten.append(key)
+
+
+def sequence(first, *, pending=1, limit=100, chosen=(0,), params=None, search=None, draft=None):
+    params = params or SamplingParams()
+    made = Request([first, 2, 3], params, limit=limit, search=search)
+    state = SamplingState(params)
+    made.sequences = [Sequence(made, [first, 2, 3, 4], state, None, draft=draft)]
+    made.sequences[0].computed, made.sequences[0].chosen = 4 - pending, list(chosen)
+    return made.sequences[0]
+
+
+def test_who_is_asked_for_drafts_and_for_how_many():
+    proposer = Notes()
+    speculator = Speculator(proposer)
+    seeded = sequence(1, params=SamplingParams(temperature=1.0, seed=3))
+    drawn = sequence(2, params=SamplingParams(temperature=1.0))
+    greedy, ending = sequence(3, params=SamplingParams(seed=3)), sequence(4, limit=6)
+    silent = sequence(0)
+    out = [
+        sequence(5, limit=5),  # room for the next token only
+        sequence(6, pending=2),  # reads
+        sequence(7, chosen=()),  # has said nothing yet
+        sequence(8, search=object()),
+        sequence(9, draft=Draft((1,))),  # has some
+    ]
+    everyone = [seeded, drawn, greedy, ending, silent]
+    speculator.propose([s.request for s in (*everyone, *out)])
+    (asks,) = proposer.asked
+    assert [ask.key for ask in asks] == [id(s) for s in everyone]
+    assert [ask.token_ids for ask in asks] == [s.tokens for s in everyone]
+    assert [ask.state for ask in asks] == [
+        None,
+        drawn.state,
+        greedy.state,
+        ending.state,
+        silent.state,
+    ]
+    assert asks[3].length == 1 < asks[0].length
+    assert [s.draft and len(s.draft.tokens) for s in everyone[3:]] == [1, None]
+    assert [s.draft for s in out[:4]] == [None] * 4
+    assert speculator.cost._drafts[0][0] == sum(ask.length for ask in asks[:4])
+
+    speculator.settle(seeded, 4, 0)
+    for s in (seeded, drawn):
+        s.draft = None
+    speculator.propose([seeded.request, drawn.request])
+    lengths = [ask.length for ask in proposer.asked[1]]
+    assert lengths[0] < lengths[1]  # it has learnt from its own drafts, the other from none
+    speculator.forget(seeded)
+    speculator.forget(seeded)
+    speculator.forget(out[1])
+    assert proposer.forgotten == [id(seeded)]
+    speculator.propose([])
+    assert len(proposer.asked) == 2
+
+
+def test_the_cost_of_a_draft_has_bounds_and_a_memory():
+    free, dear = StepCost(), StepCost()
+    for tokens in range(1, 8):
+        free.add(tokens, 0.010)
+    assert free.of_draft(1) == pytest.approx(0.15)  # seven passes are not enough to tell
+    for tokens in range(1, 9):
+        dear.add(tokens, 0.001 * tokens**3)
+    free.add(8, 0.010)
+    assert free.of_draft(1) == pytest.approx(0.06 / (4.5 - 0.06 * 3.5))  # of a pass of 4.5 tokens
+    assert dear.of_draft(1) == dear.of_draft(5) == pytest.approx(1.0)
+    for tokens in range(1, 65):
+        dear.add(tokens, 0.010 + 0.002 * tokens)
+    assert dear.of_draft(1) == pytest.approx(0.002 / 0.012)
+    for _ in range(64):
+        dear.add_drafts(1, 0.006)
+    assert dear.of_draft(1) == pytest.approx(0.008 / 0.012)
+    for _ in range(64):
+        dear.add_drafts(2, 0.004)
+    assert dear.of_draft(2) == pytest.approx(2 * 0.004 / 0.014)
