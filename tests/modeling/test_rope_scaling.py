@@ -362,3 +362,25 @@ def test_a_call_without_lengths_plans_to_its_last_position(name):
     shorter = rotary(places[:, :-1], torch.float32)[1]
     plain = rotary(places[:, :-1], torch.float32, torch.tensor([[L]]))[1]
     torch.testing.assert_close(shorter, plain)
+
+
+def test_yarn_s_ramp_ends_at_the_last_dimension_and_may_be_a_step():
+    plain = plain_frequencies(8, 100.0)
+    # One turn within 100,000 positions would be pair 8.4; the ramp goes to d - 1 = 7.
+    far = YarnScaling(4.0, 100_000, beta_fast=1e9)
+    ramp = torch.arange(4) / 7
+    expected = plain / 4 * ramp + plain * (1 - ramp)
+    torch.testing.assert_close(far.frequencies(8, 100.0, torch.tensor(1)), expected)
+    # Both ends at pair 2.4: pairs 0 to 2 stay, pair 3 is interpolated.
+    turns = 100_000 / (2 * math.pi) / 100.0 ** (2 * 2.4 / 8)
+    step = YarnScaling(4.0, 100_000, beta_fast=turns, beta_slow=turns, truncate=False)
+    expected = plain / torch.tensor([1.0, 1.0, 1.0, 4.0])
+    torch.testing.assert_close(step.frequencies(8, 100.0, torch.tensor(1)), expected)
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+def test_frequencies_lie_where_the_lengths_do(name):
+    lengths = torch.empty(3, device="meta")
+    found = SCALINGS[name].frequencies(TINY.head_dim, 1e4, lengths)
+    assert found.device.type == "meta" and found.dtype == torch.float32
+    assert RotaryEmbedding(8, 1e4).frequencies(lengths).device.type == "meta"

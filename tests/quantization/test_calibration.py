@@ -52,3 +52,31 @@ def test_held_out_pieces_are_as_many_as_asked_for():
     assert all(len(set(piece)) == 1 for piece in pieces)  # none reaches over two texts
     assert pieces == held_out_pieces(texts, tokens=100, length=32, seed=1)
     assert sum(map(len, held_out_pieces(texts, tokens=10_000))) == 360
+
+
+def test_a_last_piece_of_two_tokens_is_taken_and_one_of_one_is_not():
+    texts = [[1, 1, 1], [2, 2, 2]]
+    assert [len(piece) for piece in held_out_pieces(texts, tokens=5)] == [3, 2]
+    assert [len(piece) for piece in held_out_pieces(texts, tokens=4)] == [3]
+
+
+def test_what_is_drawn_by_default():
+    text = list(range(20 * 512 + 3))
+    chosen, rest = draw_blocks([text])
+    assert (chosen.shape, rest.shape) == ((16, 512), (4, 512))
+    assert torch.equal(chosen, draw_blocks([text], seed=0)[0])
+    pieces = held_out_pieces([text])
+    assert [len(piece) for piece in pieces] == [512] * 8
+    assert pieces == held_out_pieces([text], seed=0)
+
+
+def test_files_are_read_by_their_endings_in_order(tmp_path, tokenizer):
+    (tmp_path / "b").mkdir()
+    for name, text in (("z.md", "Last"), ("b/y.txt", "Middle"), ("a.md", "First")):
+        (tmp_path / name).write_text(text)
+    found = [tokenizer.decode(ids) for ids in read_token_lists([tmp_path], tokenizer)]
+    assert found == ["First", "Middle", "Last"]
+    (tmp_path / "notes.rst").write_text("text")
+    says = r"notes.rst: is neither text nor chat records; give files that end in .jsonl, .md, .txt"
+    with pytest.raises(InputError, match=says):
+        read_token_lists([tmp_path / "notes.rst"], tokenizer)

@@ -1,11 +1,18 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
 from llmwright.core import ConfigurationError, InputError
-from llmwright.modeling import QuantizedEmbedding, quantized_weights
-from llmwright.quantization import CALIBRATED, QuantizationSettings, Scheme, quantize
+from llmwright.modeling import QuantizedEmbedding, quantized_weights, random_decoder
+from llmwright.quantization import (
+    CALIBRATED,
+    QuantizationSettings,
+    Scheme,
+    quantize,
+    round_to_nearest,
+)
 
 
 @pytest.mark.parametrize("method", ["rtn", "gptq", "awq", "nf4", "smoothquant"])
@@ -45,3 +52,22 @@ def test_the_vocabulary_keeps_its_bits_unless_told(decoder):
 def test_settings_that_are_not_handled(wrong, says):
     with pytest.raises(ConfigurationError, match=says):
         QuantizationSettings(**wrong)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_vocabulary_in_four_and_eight_bits(decoder, tied):
+    config = replace(decoder.config, tie_word_embeddings=tied)
+    for bits, groups in ((4, 3), (8, 1)):
+        model = random_decoder(config, seed=1)
+        head, embedding = (
+            model.get_submodule(name).weight.detach().clone()
+            for name in ("lm_head", "model.embed_tokens")
+        )
+        quantize(model, QuantizationSettings("rtn", Scheme(3, 16, symmetric=True), head_bits=bits))
+        weights = quantized_weights(model)
+        assert {weights[f"model.layers.{n}.mlp.up_proj"].bits for n in (0, 1)} == {3}
+        scheme = Scheme(4, 16, symmetric=True) if bits == 4 else Scheme(8, 0, symmetric=True)
+        for name, whole in (("lm_head", head), ("model.embed_tokens", embedding)):
+            assert (weights[name].bits, weights[name].scales.shape[1]) == (bits, groups)
+            assert torch.equal(weights[name].codes, round_to_nearest(whole, scheme).codes)
+        assert (weights["lm_head"] is weights["model.embed_tokens"]) == tied

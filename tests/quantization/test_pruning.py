@@ -35,8 +35,15 @@ def test_a_model_is_pruned_but_for_its_vocabulary(decoder):
     assert torch.equal(decoder.model.embed_tokens.weight, vocabulary)
 
 
-def test_what_cannot_be_pruned_is_said():
-    with pytest.raises(ConfigurationError, match="below 1"):
-        magnitude_mask(torch.ones(3), 1.0)
-    with pytest.raises(ConfigurationError, match="fours"):
-        two_of_four_mask(torch.ones(3, 6))
+def test_the_bounds_of_a_share():
+    w = torch.tensor([[3.0, -1.0, 2.0]])
+    for sparsity, stay in ((0.0, [True] * 3), (0.34, [True, False, True]), (0.99, [False] * 3)):
+        mask = magnitude_mask(w, sparsity)
+        assert mask.dtype == torch.bool and mask.tolist() == [stay]
+    for sparsity in (-0.01, 1.0):
+        says = f"^sparsity: a share of {sparsity} cannot be pruned.*use 0 or more, below 1"
+        with pytest.raises(ConfigurationError, match=says):
+            magnitude_mask(w, sparsity)
+    assert two_of_four_mask(torch.ones(1, 4)).dtype == torch.bool
+    with pytest.raises(ConfigurationError, match=r"rows of 3 weights .* prune by share instead"):
+        two_of_four_mask(w)

@@ -73,8 +73,13 @@ def test_bits_a_weight():
         assert round_to_nearest(w, scheme).stored_bits / w.numel() == bits
 
 
-def test_schemes_that_cannot_be():
-    with pytest.raises(ConfigurationError, match="2 to 8"):
-        Scheme(bits=1)
-    with pytest.raises(ConfigurationError, match="negative"):
+def test_the_bounds_of_a_scheme():
+    for bits in (2, 8):
+        assert Scheme(bits).highest == 2**bits - 1
+    for bits in (1, 9):
+        with pytest.raises(ConfigurationError, match=f"^bits: {bits} bits are not handled"):
+            Scheme(bits)
+    with pytest.raises(ConfigurationError, match=r"^group_size: a group has no negative size"):
         Scheme(group_size=-1)
+    assert (Scheme(), Scheme(3).group_bits) == (Scheme(4, 64, False), 19.0)
+    assert [Scheme(4, size).width(48) for size in (0, 1, 47, 48, 64)] == [48, 1, 47, 48, 48]
