@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,20 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmwright.core import InputError, Message, SamplingParams
+from llmwright.core import (
+    CapacityError,
+    InputError,
+    Message,
+    MissingDependencyError,
+    SamplingParams,
+)
 from llmwright.inference.decoding import (
     SamplingState,
     compile_grammar,
     distribution,
     generate,
     states_along,
+    structured,
 )
 from llmwright.modeling import Model, load_model
 
@@ -209,3 +217,35 @@ def test_a_draft_meets_the_grammar_place_by_place(tiny):
 def test_what_is_no_grammar_is_refused_in_words(tiny, given):
     with pytest.raises(InputError, match=next(iter(given))):
         compile_grammar(tiny.tokenizer, SamplingParams(**given))
+
+
+def test_what_is_wrong_with_a_grammar_stands_in_one_line(tiny):
+    with pytest.raises(InputError, match="unclosed character class") as caught:
+        compile_grammar(tiny.tokenizer, SamplingParams(regex="(["))
+    assert "\n" not in str(caught.value)
+    assert "^" not in str(caught.value)  # no picture
+    with pytest.raises(InputError, match=r"^sampling parameters: json_schema cannot be used: Inv"):
+        compile_grammar(tiny.tokenizer, SamplingParams(json_schema='{"type": "colour"}'))
+
+
+def test_the_grammars_used_last_are_kept(tiny, monkeypatch):
+    monkeypatch.setattr(structured, "_KEPT", 2)
+    kept = structured._COMPILERS[tiny.tokenizer]._matchers
+    for regex in ("a", "b", "a", "c"):
+        compile_grammar(tiny.tokenizer, SamplingParams(regex=regex))
+    first, last = kept
+    compile_grammar(tiny.tokenizer, SamplingParams(regex="a"))
+    assert list(kept) == [last, first]  # the one made first was asked for again before "c"
+
+
+def test_a_token_that_does_not_fit_is_refused(tiny):
+    state = compile_grammar(tiny.tokenizer, SamplingParams(regex="ab"))
+    with pytest.raises(CapacityError, match=r"^structured output: the grammar cannot be followed"):
+        state.advance(tiny.tokenizer.encode("b")[0])
+
+
+def test_without_the_library_it_says_what_to_install(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    monkeypatch.setattr(structured, "_COMPILERS", {})
+    with pytest.raises(MissingDependencyError, match=r"needs llguidance; pip install 'llmwright"):
+        compile_grammar(tiny.tokenizer, SamplingParams(regex="a"))

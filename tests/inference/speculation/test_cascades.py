@@ -244,3 +244,14 @@ def test_a_cascade_ends_where_the_shorter_context_ends(target, which):
         *pair, PROMPT, SamplingParams(max_tokens=50), rule=RULES["diff"], tolerance=0.1
     )
     assert len(PROMPT) + len(done.token_ids) == 20
+
+
+def test_a_small_model_as_sure_as_it_has_to_be_is_kept():
+    """Equality defers nothing, in numbers that are exact."""
+    p = torch.tensor([0.25, 0.75, 0.0])
+    q = torch.tensor([0.5, 0.25, 0.25])
+    for rule, small, tolerance in (
+        ("chow", q, 0.5), ("diff", p, 0.0), ("diff", q, 0.25), ("opt", p, 0.0), ("opt", q, 0.5),
+    ):  # fmt: skip
+        assert RULES[rule](p, small, tolerance).tolist() == [0.0], rule
+    assert RULES["token"](p, q, 0.0).tolist() == [1.0, 0.0, 1.0]

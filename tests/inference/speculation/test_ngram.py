@@ -56,6 +56,10 @@ def test_sequences_are_kept_apart_and_forgotten():
     quoting, other = [1, 2, 3, 4, 1, 2], [9, 8, 1, 2]
     asks = [Ask(1, quoting, 3), Ask(2, other, 3), Ask(1, quoting, 0)]
     assert [draft.tokens for draft in proposer.propose(asks)] == [(3, 4, 1), (), ()]
+    longer = [*other, 4, 5, 9, 8]  # continues by its own beginning, though 1 and 2 stand there too
+    assert [draft.tokens for draft in proposer.propose([Ask(2, longer, 2)])] == [(1, 2)]
+    mixed = [Ask(1, [*quoting, 3], 1), Ask(2, [*longer, 1], 1)]
+    assert [draft.tokens for draft in proposer.propose(mixed)] == [(4,), (2,)]
     proposer.forget(1)
     proposer.forget(77)
     assert propose(proposer, 1, [1, 2], 3).tokens == ()

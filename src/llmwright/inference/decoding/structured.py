@@ -79,9 +79,8 @@ class GrammarState:
 
     def advance(self, token: int) -> None:
         """Read a token that ``mask`` allowed."""
-        if not self._matcher.consume_token(token):
-            self._check()
-            raise ValueError(f"token {token} does not fit the grammar")
+        self._matcher.consume_token(token)
+        self._check()
 
     def clone(self) -> GrammarState:
         """A copy that goes its own way."""
