@@ -3,10 +3,14 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from llmwright.core import InputError
-from llmwright.modeling import load_model
+from llmwright.modeling import choose_dtype, load_model, quantized_weights
 from llmwright.quantization import (
+    Comparison,
+    Measurement,
     QuantizationSettings,
     Scheme,
     Target,
@@ -74,3 +78,88 @@ def test_text_that_is_calibrated_on_is_not_measured_on(model):
     held_out = [tokens(30, 2) + CALIBRATION[1, 10:50].tolist()]
     with pytest.raises(InputError, match="stand in the calibration text as well"):
         compare_models(model, [], CALIBRATION, held_out)
+
+
+def measurement(name, megabytes, value, kl):
+    return Measurement(name, 4.5, megabytes * 1_000_000, value, kl, 100, 12.0)
+
+
+FULL = measurement("full", 200, 10.0, 0.0)
+SMALL, LARGE = measurement("small", 50, 10.15, 0.02), measurement("large", 100, 10.05, 0.01)
+
+
+def test_a_comparison_says_all_of_it():
+    found = Comparison(FULL, (SMALL, LARGE), SMALL, 0.02)
+    rule = "small: the smallest whose perplexity is within 2.0% of the full model's (+1.50%)"
+    assert found.record() == {
+        "full": asdict(FULL),
+        "results": [asdict(SMALL), asdict(LARGE)],
+        "recommended": "small",
+        "rule": rule,
+    }
+    exactly = Comparison(FULL, (SMALL,), measurement("edge", 50, 12.5, 0.0), 0.25)
+    assert exactly.rule.startswith("edge: the smallest")
+    none = Comparison(FULL, (SMALL, LARGE), LARGE, 0.001)
+    assert none.rule == (
+        "large: none is within 0.1% of the full model's perplexity; the nearest (+0.50%)"
+    )
+
+
+def test_the_picture_shows_each_model_where_it_stands(tmp_path, monkeypatch):
+    seen = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda f, *a, **k: (seen.append(f), save(f, *a, **k)))
+    found = Comparison(FULL, (SMALL, LARGE), SMALL, 0.02)
+    for ending, words in (("svg", b"<dc:date>"), ("png", b"Software")):
+        draw_comparison(found, tmp_path / f"picture.{ending}")
+        assert words not in (tmp_path / f"picture.{ending}").read_bytes()
+    quality, distance = seen[0].axes
+    points = [
+        (tuple(points.get_offsets()[0]), to_hex(points.get_facecolor()[0]))
+        for points in quality.collections
+    ]
+    orange, blue, gray = "#d97706", "#2563eb", "#6b7280"
+    assert points == [((50, 10.15), orange), ((100, 10.05), blue), ((200, 10.0), gray)]
+    assert [text.get_text() for text in quality.texts] == ["small", "large", "full"]
+    assert [text.xy for text in quality.texts] == [(50, 10.15), (100, 10.05), (200, 10.0)]
+    assert list(quality.lines[0].get_ydata()) == pytest.approx([10.2, 10.2])
+    assert (quality.get_xlabel(), quality.get_ylabel()) == ("megabytes", "perplexity")
+    assert quality.get_xlim()[0] == 0
+    bars = [(bar.get_width(), to_hex(bar.get_facecolor())) for bar in distance.patches]
+    assert bars == [(0.02, orange), (0.01, blue)]
+    assert [label.get_text() for label in distance.get_yticklabels()] == ["small", "large"]
+    assert distance.yaxis_inverted()  # the first stands above
+    assert distance.get_xlabel() == "KL(full || quantized), nats a token"
+
+
+@pytest.mark.parametrize(("shared", "refused"), [(31, False), (32, True)])
+def test_thirty_two_tokens_in_common_are_no_chance(model, shared, refused):
+    text = [*tokens(20, 5), *CALIBRATION.flatten()[70 : 70 + shared].tolist(), 7, 7, 7]
+    if not refused:
+        found = compare_models(
+            model, [("int8", QuantizationSettings("rtn", Scheme(8, 0)))], CALIBRATION, [text],
+            speed=None,
+        )  # fmt: skip
+        assert found.full.tokens == len(text) - 1
+    else:
+        with pytest.raises(InputError, match=r"^32 tokens that are measured on stand in the cal"):
+            compare_models(model, [], CALIBRATION, [tokens(40, 9), text])
+
+
+def test_each_model_is_timed_in_the_processor_s_dtype_on_the_first_tokens(model, tmp_path):
+    asked = []
+
+    def speed(decoder, prompt):
+        asked.append((decoder.dtype, list(prompt), len(quantized_weights(decoder))))
+        return float(len(asked))
+
+    held_out = [tokens(80, 2), tokens(40, 3)]
+    methods = [("int8", QuantizationSettings("rtn", Scheme(8, 0, symmetric=True)))]
+    target = Target(tmp_path / "new" / "models", "Q8_0")
+    found = compare_models(model, methods, None, held_out, target=target, speed=speed)
+    dtype = choose_dtype("auto")
+    assert asked == [(dtype, held_out[0][:64], 0), (dtype, held_out[0][:64], 14)]
+    assert [r.tokens_per_second for r in (found.full, *found.results)] == [1.0, 2.0]
+    assert found.within == 0.02 and found.recommended is found.results[0]
+    assert model.dtype == torch.float32
+    assert [file.name for file in (tmp_path / "new" / "models").iterdir()] == ["int8.gguf"]
