@@ -104,3 +104,56 @@ def test_compiled_once_by_many(unbuilt, monkeypatch, tmp_path):
     paths.add(build(0))
     assert len(paths) == 1 and len(list(unbuilt.iterdir())) == 1
     assert built in (1, 2) and len(count.read_text().split()) == built
+
+
+@pytest.fixture
+def copying(unbuilt, monkeypatch, tmp_path):
+    """A compiler that notes what it is told and gives the kernels that are built already."""
+    with pytest.MonkeyPatch.context() as before:
+        before.delenv("LLMWRIGHT_CACHE")
+        built = library._build()
+    notes = tmp_path / "notes"
+    body = f'echo "$@" >> {notes}; while [ "$1" != -o ]; do shift; done; cp {built} "$2"'
+    monkeypatch.setenv("CC", compiler(tmp_path / "cc", body))
+    return notes
+
+
+def test_built_once_for_one_compiler_and_one_processor(unbuilt, copying, monkeypatch):
+    ids = list(range(40))
+    assert native_available() and native_available().reason == ""
+    logits = read(NativeRunner(decoder_of("int8"), 4), Text(ids, [3, 0, 1]), 9)
+    assert logits.isfinite().all()
+    (first,) = unbuilt.iterdir()
+    assert first.name.startswith("forward-") and first.suffix == ".so"
+    (line,) = copying.read_text().splitlines()
+    for word in ("-O2", "-march=native", "-shared", "-fPIC", "forward.c", "-lpthread", "-lm"):
+        assert word in line
+    assert library._build() == first  # nothing is compiled again
+    assert len(copying.read_text().splitlines()) == 1
+    monkeypatch.setattr(library, "_processor", lambda: "another")
+    assert library._build() != first
+    monkeypatch.setenv(
+        "CC", f"{library.os.environ['CC']} -m64"
+    )  # a compiler with a word of its own
+    assert library._build() != first
+    first_words = [line.split()[0] for line in copying.read_text().splitlines()]
+    assert first_words == ["-O2", "-O2", "-m64"]
+
+
+def test_a_file_cut_short_is_built_anew_the_next_time(unbuilt, copying, monkeypatch):
+    target = library._build()
+    target.write_bytes(target.read_bytes()[:100])
+    assert not native_available()
+    assert not target.exists()
+    assert not native_available()  # in this process the reason stands
+    monkeypatch.setattr(library, "_why_not", None)
+    assert native_available() and target.exists()
+
+
+def test_the_processor_is_what_the_system_says_of_it_once(monkeypatch, tmp_path):
+    info = "processor : 0\nmodel name : X 1\nflags : b a\nMHz : 7\n\nprocessor : 1\nmodel name : X 1\nflags : b a\n"
+    (tmp_path / "cpuinfo").write_text(info)
+    monkeypatch.setattr(library, "Path", lambda path: tmp_path / path.removeprefix("/proc/"))
+    assert library._processor() == "flags : b a\nmodel name : X 1"
+    (tmp_path / "cpuinfo").unlink()
+    assert library._processor() == platform.processor()

@@ -111,7 +111,7 @@ def _order(weight: QuantizedWeight) -> Tensor | None:
 def _whole_numbers(weight: QuantizedWeight, order: Tensor | None) -> int | None:
     """Columns a group, a multiple of 32, where products of whole numbers can be used."""
     columns = weight.shape[1]
-    if weight.codebook is not None or weight.bits > 8:
+    if weight.codebook is not None:
         return None
     group = weight.group
     if group is None:
