@@ -43,6 +43,13 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
         ["modeling/rope*"],
         ["tests/modeling/test_rope_scaling.py", "tests/modeling/test_rope_format.py"],
     ),
+    "formats": (
+        ["modeling/gguf*", "modeling/packed*"],
+        [
+            f"tests/modeling/{name}"
+            for name in ("formats", "test_gguf_blocks.py", "test_gguf_packed.py")
+        ],
+    ),
     "quantization": (["quantization/*"], ["tests/quantization"]),
     "build": (["build/*"], ["tests/build"]),
 }

@@ -355,7 +355,9 @@ def test_divisors_that_stay_the_same_need_no_longrope_unless_they_are_louder():
 
 
 def test_refusals_of_gguf_say_what_and_where():
-    with pytest.raises(ModelSourceError, match=r"^here: the rotary scaling is 'su' with rope_freqs"):
+    with pytest.raises(
+        ModelSourceError, match=r"^here: the rotary scaling is 'su' with rope_freqs"
+    ):
         rope_from_gguf(gguf_keys(type="su"), {FREQS: [1.0]}, L, "here")
     with pytest.raises(ModelSourceError, match=f"is 'yarn' with {LONG} and {SHORT}[.;]"):
         rope_from_gguf(gguf_keys(type="yarn"), {LONG: [1.0], SHORT: [1.0]}, L, "here")
