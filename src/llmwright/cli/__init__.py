@@ -62,6 +62,10 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command; turn an error of ours into one sentence and its exit code."""
+    # PyTorch's threads spin for milliseconds at each end of a product. On a machine that does other
+    # work too, a spinning thread holds the core that the thread it waits for needs: five times the
+    # time. Read by libgomp when it is loaded, so it is set before any command imports PyTorch.
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     try:
         cli(standalone_mode=False)
     except LLMwrightError as error:

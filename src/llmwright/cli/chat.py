@@ -36,6 +36,7 @@ def command(target: str, **options: Any) -> None:
     history: list[Message] = []
     with asyncio.Runner() as runner:
         model = open_release(folder) if is_release(folder) else open_chat_model(target)
+        click.echo(f"{model.name}: an empty line ends it, Ctrl-C stops an answer", err=True)
         try:
             while question := _ask_user():
                 asked = [*history, Message("user", question)]
