@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from types import AsyncGeneratorType
 from typing import Any
 
 import httpx
@@ -93,7 +93,8 @@ def kept() -> Counter[str]:
     return Counter(
         type(thing).__qualname__
         for thing in gc.get_objects()
-        if inspect.isasyncgen(thing) or str(type(thing).__module__).partition(".")[0] in ours
+        if type(thing) is AsyncGeneratorType
+        or str(type(thing).__module__).partition(".")[0] in ours
     )
 
 

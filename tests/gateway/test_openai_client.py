@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import math
+import re
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Literal
 
@@ -567,3 +569,146 @@ def test_lines_of_a_stream_are_ascii(server: Any) -> None:
         for event in events[:-2]
     )
     assert text == "user: ü\u2028\u0085Ж"
+
+
+def test_bodies_are_openai_s_to_the_last_field(server: Any) -> None:
+    headers = {"authorization": f"Bearer {KEY}"}
+    asked: dict[str, Any] = {"model": "org/echo", "messages": ASK}
+    whole = post(server, json.dumps(asked)).json()
+    assert re.fullmatch("chatcmpl-[0-9a-f]{32}", whole.pop("id"))
+    assert isinstance(whole.pop("created"), int)
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    text = "user: What is rank?"
+    message = {"role": "assistant", "content": text, "refusal": None}
+    assert whole == {
+        "object": "chat.completion",
+        "model": "org/echo",
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "usage": usage,
+        "sources": [],
+    }
+    asked |= {"stream": True, "stream_options": {"include_usage": True}}
+    answer = post(server, json.dumps(asked))
+    assert answer.headers["cache-control"] == "no-cache"
+    chunks = [json.loads(line[6:]) for line in answer.text.split("\n\n")[:-2]]
+    frame = {key: chunks[0][key] for key in ("id", "created")}
+    frame |= {"object": "chat.completion.chunk", "model": "org/echo"}
+
+    def chunk(delta: dict[str, str], reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return {**frame, "choices": [choice], "usage": None}
+
+    words = [{"content": word} for word in ("user: ", "What ", "is ", "rank?")]
+    words[0]["role"] = "assistant"
+    last = {**chunk({}, "stop"), "sources": []}
+    assert chunks == [*map(chunk, words), last, {**frame, "choices": [], "usage": usage}]
+    models = httpx.get(f"{server.api}/models", headers=headers).json()
+    assert models["object"] == "list"
+    one = httpx.get(f"{server.api}/models/letters", headers=headers).json()
+    assert one == models["data"][-1]
+    assert isinstance(one.pop("created"), int)
+    assert one == {"id": "letters", "object": "model", "owned_by": "llmwright"}
+    body = {"model": "letters", "input": "ab"}
+    vectors = httpx.post(f"{server.api}/embeddings", headers=headers, json=body)
+    vector = vectors.json()["data"][0].pop("embedding")
+    assert len(vector) == 26
+    expected = {
+        "object": "list",
+        "data": [{"object": "embedding", "index": 0, "embedding": vector}],
+        "model": "letters",
+        "usage": {"prompt_tokens": 1, "total_tokens": 1},
+    }
+    assert vectors.json() == expected
+    assert vectors.text == json.dumps(expected, separators=(",", ":"))
+    assert vectors.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "error"),
+    [
+        (
+            "chat/completions",
+            {"model": "cited", "messages": ASK, "regex": "a", "grammar": "b"},
+            (
+                "'grammar' contradicts another field; give one structure.",
+                "grammar",
+                "invalid_value",
+            ),
+        ),
+        (
+            "chat/completions",
+            {"model": "cited", "messages": ASK, "functions": [{}]},
+            (
+                "'functions' is not supported; leave it out or set it to [].",
+                "functions",
+                "unsupported_parameter",
+            ),
+        ),
+        (
+            "chat/completions",
+            {"model": "cited", "messages": ASK, "top_p": 1.5},
+            ("top_p is 1.5; top_p must be above 0 and at most 1.", "top_p", "invalid_value"),
+        ),
+        (
+            "embeddings",
+            {"model": "leters", "input": "a"},
+            (
+                "There is no embedding model 'leters'; did you mean 'letters'?",
+                "model",
+                "model_not_found",
+            ),
+        ),
+        (
+            "embeddings",
+            {"model": "letters", "input": "a", "dimensions": 3},
+            (
+                "The model gives 26 dimensions; leave 'dimensions' out.",
+                "dimensions",
+                "unsupported_parameter",
+            ),
+        ),
+    ],
+)
+def test_a_refusal_is_one_error_object(
+    server: Any, path: str, given: dict[str, Any], error: tuple[str, str, str]
+) -> None:
+    headers = {"authorization": f"Bearer {KEY}"}
+    answer = httpx.post(f"{server.api}/{path}", json=given, headers=headers)
+    message, param, code = error
+    kind = "invalid_request_error"
+    assert answer.json() == {
+        "error": {"message": message, "type": kind, "param": param, "code": code}
+    }
+
+
+def test_an_embedder_has_one_batch_at_a_time(start: Start) -> None:
+    """The first waits until the second is in the server; were it let in too, both would be in."""
+    inside = most = 0
+    both_asked = threading.Event()
+
+    class Watched(Letters):
+        def embed(self, texts: Sequence[str], *, kind: Any = "document") -> np.ndarray:
+            nonlocal inside, most
+            inside += 1
+            assert both_asked.wait(30)
+            most = max(most, inside)
+            inside -= 1
+            return super().embed(texts, kind=kind)
+
+    embedders = {"a": Watched()}
+    server = start(create_app({}, embedders=embedders))
+
+    async def ask() -> list[int]:
+        async with httpx.AsyncClient(base_url=server.api) as http:
+            asking = [
+                asyncio.create_task(
+                    http.post("/embeddings", json={"model": "a", "input": "x"}, timeout=30)
+                )
+                for _ in range(2)
+            ]
+            await http.get("/models")
+            both_asked.set()
+            return [(await task).status_code for task in asking]
+
+    assert asyncio.run(ask()) == [200, 200]
+    assert most == 1
