@@ -1,6 +1,6 @@
 import pytest
 
-from llmwright.build import check_gates, parse_gate, require_gates
+from llmwright.build import check_gates, headline, parse_gate, require_gates
 from llmwright.core import GateError, RecipeError, Score
 
 
@@ -31,7 +31,10 @@ def test_a_failed_gate_says_by_how_much_and_exits_with_1():
     ) as caught:
         require_gates([held("mrr@10 >= 0.8", 0.7), held("mrr@10 >= 0.6", 0.7)], "report.html")
     assert caught.value.exit_code == 1
-    assert "1 of 2 gates" in str(caught.value)
+    assert str(caught.value).startswith("report.html: 1 of 2 gates failed: ")
+    assert caught.value.fix == "see the report there for the questions that went wrong"
+    with pytest.raises(GateError, match=r"2 of 2 gates failed: mrr.*; mrr"):
+        require_gates([held("mrr@10 >= 0.8", 0.7)] * 2, "report.html")
     require_gates([held("mrr@10 >= 0.6", 0.7)], "report.html")
 
 
@@ -43,3 +46,38 @@ def test_a_failed_gate_says_by_how_much_and_exits_with_1():
 def test_a_gate_that_cannot_be_read_is_explained(text, message):
     with pytest.raises(RecipeError, match=message):
         parse_gate(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "gate"),
+    [("recall@5>=.5", None), (" recall@5  >=  0.5 ", ("recall@5", ">=", 0.5)),
+     ("perplexity < 12", ("perplexity", "<", 12.0)), ("token_f1 > -1.5", ("token_f1", ">", -1.5)),
+     ("token_f1 >= 1e-3", None), ("token_f1 == 1", None)],
+)  # fmt: skip
+def test_how_a_gate_is_written(text, gate):
+    if gate is None:
+        with pytest.raises(RecipeError, match=r"is not a gate; write it as 'recall@5 >= 0\.8'"):
+            parse_gate(text)
+    else:
+        parsed = parse_gate(text)
+        assert (parsed.metric, parsed.compare, parsed.bound) == gate
+        assert str(parsed) == f"{gate[0]} {gate[1]} {gate[2]:g}"
+
+
+def test_the_scores_a_person_looks_at_first():
+    names = [
+        "recall@5",
+        "precision@5",
+        "ndcg@1",
+        "ndcg@3",
+        "ndcg@5",
+        "ndcg@10",
+        "mrr@10",
+        "token_f1",
+    ]
+    shown = [score.name for score in headline(Score(name, 1.0) for name in names)]
+    assert shown == ["recall@5", "ndcg@10", "mrr@10", "token_f1"]
+
+
+def test_a_gate_that_is_met_says_so():
+    assert str(held("mrr@10 >= 0.6", 0.7)) == "mrr@10 >= 0.6 met: 0.700"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmwright.build import load_recipe, run_stages
+from llmwright.build import Assistant, load_recipe, run_stages
 from llmwright.build.pipeline import plan, read_scores
 from llmwright.core import RecipeError, SamplingParams, Score, read_jsonl
 from llmwright.data import read_examples
@@ -322,12 +322,14 @@ def test_the_finished_assistant_is_asked_what_it_never_saw(folder, models, opene
     async def close():
         seen.append("closed")
 
+    assemble = Assistant.assemble
+    monkeypatch.setattr(Assistant, "assemble", lambda *a: seen.append(a[0]) or assemble(*a))
     monkeypatch.setattr(opened.chat, "stream", watched)
     monkeypatch.setattr(opened.chat, "aclose", close)
     outputs = run(folder, models, "documents", "index", "answers")
     (record,) = read_jsonl(outputs["answers"] / "records.jsonl")
     assert (record["id"], record["answer"]) == ("e1", "They follow the moon [1].")
-    assert seen == [SamplingParams(max_tokens=7), "closed"]
+    assert seen == ["small", SamplingParams(max_tokens=7), "closed"]
     scores = {score.name: score.value for score in read_scores(outputs["answers"])}
     assert scores["groundedness"] == 1.0
     assert opened.loads[-1] == ("chat", "chat-source", None, "float32")

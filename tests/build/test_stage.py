@@ -1,11 +1,13 @@
 """The stage contract on small stages: reuse, early cut-off, resume, damage, locks."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from llmwright import __version__
 from llmwright.build import Stage, run_stages
-from llmwright.core import CapacityError
+from llmwright.core import CapacityError, InputError
 
 
 class Recorder:
@@ -102,8 +104,76 @@ def test_what_a_failed_stage_left(tmp_path, resumable):
 
 def test_two_builds_in_one_place_are_refused(tmp_path):
     def run(output: Path, inputs):
-        with pytest.raises(CapacityError, match="another build is at work"):
+        with pytest.raises(CapacityError, match=": another build is at work in this folder;"):
             run_stages([], tmp_path)
 
     run_stages([Stage("a", run)], tmp_path)
     run_stages([], tmp_path)  # and the lock is free again
+
+
+def test_what_stands_on_disk(tmp_path):
+    def run(output: Path, inputs):
+        (partial,) = tmp_path.glob("b-*")
+        assert partial.name.endswith(".partial") and output == partial / "output"
+        assert list(inputs) == ["a"]
+        (output / "out.txt").write_text("b")
+
+    stages = [Recorder().stage("a"), Stage("b", run, {"x": 1}, {"file": "hash"}, ("a",))]
+    results = run_stages(stages, tmp_path / "", lambda stage, result: None)
+    (folder,) = tmp_path.glob("b-*")
+    assert results["b"].output == folder / "output"
+    assert not results["b"].reused
+    record = json.loads((folder / "stage.json").read_text())
+    assert record.pop("files") == record["digest"] == results["b"].digest
+    assert record.pop("seconds") == round(results["b"].seconds, 3) >= 0
+    assert record == {
+        "name": "b", "version": __version__, "parameters": {"x": 1}, "sources": {"file": "hash"},
+        "inputs": {"a": results["a"].digest}, "digest": results["b"].digest,
+    }  # fmt: skip
+    again = run_stages(stages, tmp_path)["b"]
+    assert again.reused and again.seconds == round(results["b"].seconds, 3)
+    assert (again.name, again.digest, again.output) == ("b", record["digest"], folder / "output")
+
+
+def test_a_digest_of_its_own_decides_what_runs_below(tmp_path):
+    recorder = Recorder()
+
+    def stages(text):
+        first = recorder.stage("a", text=text, parameters={"text": text}, digest=lambda output: "d")
+        return [first, recorder.stage("b", ["a"])]
+
+    assert recorder.ran_in(stages("one"), tmp_path)[0] == ["a", "b"]
+    ran, digests = recorder.ran_in(stages("two"), tmp_path)
+    assert (ran, digests["a"]) == (["a"], "d")
+
+
+def test_who_watches_is_told_before_and_after(tmp_path):
+    seen = []
+    stages = [Recorder().stage("a")]
+    for _ in range(2):
+        run_stages(stages, tmp_path, lambda stage, result: seen.append((stage.name, result)))
+    assert [(name, result and result.reused) for name, result in seen] == [
+        ("a", None), ("a", False), ("a", True),
+    ]  # fmt: skip
+
+
+def test_a_stage_that_was_cut_off_is_swept_of_half_written_files(tmp_path):
+    def run(output: Path, inputs):
+        seen.append(sorted(path.name for path in output.iterdir()))
+        (output / "whole").write_text("kept")
+        (output / ".half.abcd1234").write_text("what a killed write left")
+        if len(seen) == 1:
+            raise RuntimeError("killed")
+
+    seen = []
+    stage = Stage("a", run, resumable=True)
+    with pytest.raises(RuntimeError):
+        run_stages([stage], tmp_path)
+    run_stages([stage], tmp_path)
+    assert seen == [[], ["whole"]]
+
+
+def test_a_place_that_may_not_be_written(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match="another place with --workspace"):
+        run_stages([], tmp_path / "file" / "workspace")
