@@ -197,7 +197,19 @@ class Engine:
         check_tokens(params, self.model.config.vocab_size)
         if params.structured:  # compiled apart: the first time takes a second
             await asyncio.to_thread(compile_grammar, self.model.tokenizer, params)
-        request = self._request(token_ids, params, adapter, soft_prompt, priority, tenant)
+        prompt = len(token_ids) + len(soft_prompt or ())
+        room = min(params.max_tokens, self.model.config.max_position_embeddings - prompt)
+        request = Request(
+            token_ids,
+            params,
+            limit=prompt + room,
+            adapter=adapter,
+            soft_prompt=soft_prompt,
+            priority=priority,
+            tenant=tenant,
+            length_matters=self.model.decoder.model.rotary.depends_on_length,
+            search=search_for(SamplingState(params, token_ids, self.model.tokenizer), room),
+        )
         self._core.check(request)
         reader = _Reader()
         deadline = None if timeout is None else reader.loop.time() + timeout
@@ -275,30 +287,6 @@ class Engine:
                 where=self.model.source,
                 fix=f"use one of: {known}",
             )
-
-    def _request(
-        self,
-        token_ids: Sequence[int],
-        params: SamplingParams,
-        adapter: str | None,
-        soft_prompt: SoftPrompt | None,
-        priority: int,
-        tenant: Hashable,
-    ) -> Request:
-        prompt = len(token_ids) + len(soft_prompt or ())
-        room = min(params.max_tokens, self.model.config.max_position_embeddings - prompt)
-        state = SamplingState(params, token_ids, self.model.tokenizer)
-        return Request(
-            token_ids,
-            params,
-            limit=prompt + room,
-            adapter=adapter,
-            soft_prompt=soft_prompt,
-            priority=priority,
-            tenant=tenant,
-            length_matters=self.model.decoder.model.rotary.depends_on_length,
-            search=search_for(state, room),
-        )
 
     # -- the worker's side ---------------------------------------------------------------------
 

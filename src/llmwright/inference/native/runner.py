@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from llmwright.core import ConfigurationError, settings
-from llmwright.inference.engine.runner import Output, Step
+from llmwright.inference.engine import Output, Step
 from llmwright.inference.native.adapters import PackedAdapter, pack_adapter
 from llmwright.inference.native.layout import KV_KINDS, CacheC, LayerC, ModelC, StepC
 from llmwright.inference.native.library import library
