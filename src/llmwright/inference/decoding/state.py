@@ -119,7 +119,7 @@ class SamplingState:
 def check_tokens(params: SamplingParams, vocab_size: int) -> None:
     """Raise ``InputError`` where the parameters name a token that the model does not have."""
     for name, ids in (
-        ("logit_bias", [token for token, _ in dict(params.logit_bias).items()]),
+        ("logit_bias", list(dict(params.logit_bias))),
         ("stop_token_ids", params.stop_token_ids),
     ):
         if ids and max(ids) >= vocab_size:

@@ -31,9 +31,9 @@ from llmwright.core import ConfigurationError, InputError, SamplingParams
 from llmwright.inference.decoding import (
     SamplingState,
     check_tokens,
-    choose,
     distribution,
     distribution_after,
+    generate,
     states_along,
 )
 from llmwright.inference.speculation.acceptance import accept, draw
@@ -97,7 +97,6 @@ class _Reader:
         return self.decoder(new, self.cache.positions(time), self.cache, logits_at=last)[0]  # type: ignore[no-any-return]
 
 
-@torch.inference_mode()
 def plain_generate(
     model: Decoder,
     prompt: Sequence[int],
@@ -105,18 +104,9 @@ def plain_generate(
     eos_ids: Collection[int] = (),
 ) -> Cascade:
     """One model alone, token by token, with the log-probabilities of its tokens."""
-    reader, done, tokens = _Reader(model), Cascade(), list(prompt)
-    state = SamplingState(params, prompt, ends=eos_ids)
-    for _ in range(_room([model], prompt, params)):
-        choice = choose(reader.read(tokens), [state])[0]
-        tokens.append(choice.token)
-        done.token_ids.append(choice.token)
-        done.logprobs.append(choice.logprob)
-        state.advance(choice.token)
-        if state.is_end(choice.token):
-            break
-    done.large_passes = reader.passes
-    return done
+    (answer,) = generate(model, prompt, params, ends=eos_ids)
+    ids = list(answer.token_ids)
+    return Cascade(ids, list(answer.logprobs), large_passes=len(ids))
 
 
 def plain_cascade(
@@ -157,11 +147,13 @@ def cascade_generate(
     below 1 or ``tolerance`` not from 0 to 1, and ``InputError`` for tokens the models lack.
     """
     _check(small, large, tolerance, length)
+    check_tokens(params, large.config.vocab_size)
     state = SamplingState(params, prompt, ends=eos_ids)
     drafter, judge = _Reader(small), _Reader(large)
     tokens, done = list(prompt), Cascade()
     judged, deferred = 0, 0.0
-    room = _room([small, large], prompt, params)
+    context = min(model.config.max_position_embeddings for model in (small, large))
+    room = min(params.max_tokens, context - len(prompt))
 
     def target(
         p_logits: Tensor, q_logits: Tensor, q: Tensor, states: Sequence[SamplingState]
@@ -210,12 +202,6 @@ def cascade_generate(
     done.small_passes, done.large_passes = drafter.passes, judge.passes
     done.deferred = deferred / judged if judged else 0.0
     return done
-
-
-def _room(models: Sequence[Decoder], prompt: Sequence[int], params: SamplingParams) -> int:
-    check_tokens(params, models[0].config.vocab_size)
-    limit = min(model.config.max_position_embeddings for model in models)
-    return min(params.max_tokens, limit - len(prompt))
 
 
 def _check(small: Decoder, large: Decoder, tolerance: float, length: int) -> None:

@@ -2,7 +2,7 @@
 
 The draft model writes k tokens one by one, each drawn as the target would draw (same
 temperature, filters, penalties), and remembers the distributions q_1 ... q_k they came from. It
-keeps keys and values of its own, in pages of its own runner. After a round:
+keeps keys and values of its own, in blocks of its own runner. After a round:
 
 - it rolls its cache back to the last token that was kept, by comparing what it wrote with what
   stands now;
@@ -10,8 +10,8 @@ keeps keys and values of its own, in pages of its own runner. After a round:
   tokens, that draft and the bonus. (Leaving it out is the classical mistake: everything still
   runs, with a hole in the draft's cache, and only the acceptance rate suffers.)
 
-Several sequences share each forward pass, and prompts that begin alike share their pages. k drafts
-cost k passes of the small model, the first of them also reading what is new. Where the pages run
+Several sequences share each forward pass, and prompts that begin alike share blocks. k drafts
+cost k passes of the small model, the first of them also reading what is new. Where blocks run
 out, the sequences that have waited longest lose theirs, and what has no room gets no draft.
 (Leviathan et al., 2022, arXiv 2211.17192; Chen et al., 2023, arXiv 2302.01318.)
 """
@@ -63,7 +63,7 @@ class _Text:
 class DraftModelProposer:
     """A small model that guesses for a larger one; see ``proposer.Proposer``.
 
-    It computes with ``runner``, whose pages are its cache; ``draft_model`` makes one.
+    It computes with ``runner``, whose blocks are its cache; ``draft_model`` makes one.
     """
 
     def __init__(self, runner: Runner, config: ModelConfig) -> None:
@@ -107,14 +107,14 @@ class DraftModelProposer:
             self._manager.release(text.table)
 
     def _prepare(self, ask: Ask, length: int, keep: set[int]) -> bool:
-        """Bring what is known of a sequence up to date, with pages for what will be read: all
+        """Bring what is known of a sequence up to date, with blocks for what will be read: all
         drafts but the last. False where there are none, even without the texts beside ``keep``."""
         manager = self._manager
         text = self._texts.pop(ask.key, None)
         if text is None:
             table = manager.match(ask.token_ids)
             text = _Text(table, list(ask.token_ids[: len(table.blocks) * manager.block_size]))
-        self._texts[ask.key] = text  # now the last in line to lose its pages
+        self._texts[ask.key] = text  # now the last in line to lose its blocks
         text.roll_back(ask.token_ids)
         manager.truncate(text.table, len(text.read))
         begin, end = len(text.read), len(ask.token_ids) + length - 1
@@ -166,7 +166,7 @@ class DraftModelProposer:
             ends[1:] - 1,
         )
         logits = self._runner.forward(step).logits
-        for text in texts:  # full pages of what stands may be shared; drafts may yet go
+        for text in texts:  # full blocks of what stands may be shared; drafts may yet go
             self._manager.register(text.table, text.read, min(text.sure, len(text.read)))
         return logits
 
