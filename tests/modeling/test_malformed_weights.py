@@ -76,6 +76,16 @@ def test_a_gguf_with_a_wrong_byte_in_its_head(tmp_path: Path, gguf_bytes, data, 
     read_back(tmp_path / "t.gguf", bytes(content), packed)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_gguf_with_an_empty_matrix(tmp_path: Path, gguf_bytes: bytes, packed: bool) -> None:
+    content = bytearray(gguf_bytes)
+    columns = content.index(b"token_embd.weight") + len("token_embd.weight") + 4
+    content[columns : columns + 8] = bytes(8)
+    (tmp_path / "t.gguf").write_bytes(content)
+    with pytest.raises(ModelSourceError, match=r"embed_tokens.weight' is \[97, 0\], and its conf"):
+        load_gguf(read_gguf(tmp_path / "t.gguf"), torch.float32, packed=packed)
+
+
 # Quantized safetensors
 
 BITS = 4

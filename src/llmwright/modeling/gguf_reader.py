@@ -98,11 +98,14 @@ def _tensors(
             continue
         layer = "" if found[1] is None else f"model.layers.{found[1]}."
         name = f"{layer}{short}.{found[3]}"
-        rows = content[tensor.offset : tensor.offset + tensor.size]
+        if not tensor.size:
+            yield name, torch.empty(tensor.shape)  # of no shape that is wanted
+            continue
         # Quantized row by row; a vector is one row.
-        rows = rows.reshape(prod(tensor.shape[:-1]), -1) if tensor.size else rows.reshape(0, 0)
+        rows = content[tensor.offset : tensor.offset + tensor.size]
+        rows = rows.reshape(prod(tensor.shape[:-1]), -1)
         order = neighbours_apart(name, tensor.shape[0], config)
-        if packed and len(tensor.shape) == 2 and tensor.size and tensor.type in UNPACKED:
+        if packed and len(tensor.shape) == 2 and tensor.type in UNPACKED:
             weight = unpack(rows, tensor.type)
             yield name, weight if order is None else weight.rows(torch.from_numpy(order))
         else:
