@@ -682,33 +682,40 @@ def test_a_refusal_is_one_error_object(
 
 
 def test_an_embedder_has_one_batch_at_a_time(start: Start) -> None:
-    """The first waits until the second is in the server; were it let in too, both would be in."""
-    inside = most = 0
-    both_asked = threading.Event()
+    """The first batch ends only when the second has long been asked for: were it let in, both
+    would be in."""
+    inside = most = asked = 0
+    second = threading.Event()
 
     class Watched(Letters):
+        @property
+        def dimension(self) -> int:  # type: ignore[override]
+            nonlocal asked
+            asked += 1
+            if asked == 2:
+                asyncio.get_running_loop().create_task(turns())
+            return 26
+
         def embed(self, texts: Sequence[str], *, kind: Any = "document") -> np.ndarray:
             nonlocal inside, most
             inside += 1
-            assert both_asked.wait(30)
             most = max(most, inside)
+            assert second.wait(30)
             inside -= 1
             return super().embed(texts, kind=kind)
 
-    embedders = {"a": Watched()}
-    server = start(create_app({}, embedders=embedders))
+    async def turns() -> None:
+        for _ in range(200):  # of the loop: enough for the second to come as far as it may
+            await asyncio.sleep(0)
+        second.set()
+
+    server = start(create_app({}, embedders={"a": Watched()}))
 
     async def ask() -> list[int]:
-        async with httpx.AsyncClient(base_url=server.api) as http:
-            asking = [
-                asyncio.create_task(
-                    http.post("/embeddings", json={"model": "a", "input": "x"}, timeout=30)
-                )
-                for _ in range(2)
-            ]
-            await http.get("/models")
-            both_asked.set()
-            return [(await task).status_code for task in asking]
+        body = {"model": "a", "input": "x"}
+        async with httpx.AsyncClient(base_url=server.api, timeout=60) as http:
+            answers = await asyncio.gather(*(http.post("/embeddings", json=body) for _ in "ab"))
+            return [answer.status_code for answer in answers]
 
     assert asyncio.run(ask()) == [200, 200]
     assert most == 1
