@@ -451,6 +451,17 @@ def test_failures_have_the_status_that_tells_what_to_do(client: Any, stream: boo
             client.chat.completions.create(model=model, messages=ASK, stream=stream)
         return error.value
 
+    kinds = {
+        "full": ("rate_limit_error", None, "capacity"),
+        "long": ("invalid_request_error", "messages", "context_length_exceeded"),
+        "upstream": ("upstream_error", None, "upstream"),
+        "bad": ("invalid_request_error", None, None),
+        "bug": ("server_error", None, "internal"),
+    }
+    for model, kind in kinds.items():
+        told = fails(model)
+        assert (told.type, told.param, told.code) == kind
+        assert set(told.response.json()["error"]) == {"message", "type", "param", "code"}
     full = fails("full")
     assert (full.status_code, full.response.headers["retry-after"]) == (429, "1")
     assert "every seat is taken" in full.message
@@ -590,6 +601,7 @@ def test_bodies_are_openai_s_to_the_last_field(server: Any) -> None:
     asked |= {"stream": True, "stream_options": {"include_usage": True}}
     answer = post(server, json.dumps(asked))
     assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["x-accel-buffering"] == "no"  # nginx passes pieces on as they come
     chunks = [json.loads(line[6:]) for line in answer.text.split("\n\n")[:-2]]
     frame = {key: chunks[0][key] for key in ("id", "created")}
     frame |= {"object": "chat.completion.chunk", "model": "org/echo"}

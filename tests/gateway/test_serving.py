@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import httpx
 import pytest
+import uvicorn
 
 from llmwright.core import ConfigurationError
 from llmwright.gateway import bind, create_app, serve
@@ -39,14 +41,34 @@ def test_a_port_in_use_is_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("host", "port", "told"),
     [
-        ("127.0.0.1", 70000, "70000 is not a port"),
-        ("nowhere.invalid", 8000, "this host is not known"),
+        ("127.0.0.1", 65536, "^serve: 65536 is not a port; use 0 to 65535"),
+        ("127.0.0.1", -1, "^serve: -1 is not a port"),
+        (
+            "nowhere.invalid",
+            8000,
+            "^nowhere.invalid:8000: this host is not known; use 127.0.0.1 or",
+        ),
         ("192.0.2.1", 0, "this machine does not have that address"),
     ],
 )
 def test_an_address_that_cannot_be_had_is_told(host: str, port: int, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         bind(host, port)
+
+
+def test_this_machine_has_several_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is served without a key, and told in the form of an address."""
+
+    def stop(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(uvicorn.Server, "run", stop)
+    told: list[str] = []
+    for host in ("localhost", "127.0.0.1", "127.0.0.2"):
+        serve(app(), host=host, port=0, ready=told.append)
+    form = re.compile(r"http://(127\.0\.0\.[12]|\[::1\]):[1-9]\d*/v1")
+    assert len(told) == 3
+    assert all(map(form.fullmatch, told))
 
 
 def test_there_must_be_a_model() -> None:
