@@ -214,6 +214,12 @@ def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(llmwright, mo
     assert int(os.environ["GOMP_SPINCOUNT"]) <= 10_000
 
 
+def test_a_command_alone_shows_what_there_is(llmwright):
+    for alone in ((), ("eval",), ("guard",)):
+        code, _, err = llmwright(*alone)
+        assert code == 2 and "Commands:\n" in err and "error:" not in err
+
+
 def test_help_is_there_without_loading_anything_heavy():
     code = (
         "import sys\nfrom llmwright.cli import cli\n"

@@ -72,9 +72,13 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        more = f"; see: {context.command_path} --help" if context else ""
+        _fail(f"{error.format_message().rstrip('.?')}{more}", error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted; what was finished is kept, so running again goes on from there", 130)
     except ModuleNotFoundError as error:
