@@ -37,7 +37,7 @@ def test_every_method_leaves_a_model_near_the_full_one(decoder, token_ids, metho
 def test_the_vocabulary_keeps_its_bits_unless_told(decoder):
     quantize(decoder, QuantizationSettings("rtn", Scheme(4, 16)))
     assert "lm_head" not in quantized_weights(decoder)
-    with pytest.raises(InputError, match="quantized already"):
+    with pytest.raises(InputError, match="quantized already; start from the unquantized"):
         quantize(decoder, QuantizationSettings("rtn"))
 
 
