@@ -79,7 +79,9 @@ def test_the_bounds_of_a_scheme():
     for bits in (1, 9):
         with pytest.raises(ConfigurationError, match=f"^bits: {bits} bits are not handled"):
             Scheme(bits)
-    with pytest.raises(ConfigurationError, match=r"^group_size: a group has no negative size.*use 0 f"):
+    with pytest.raises(
+        ConfigurationError, match=r"^group_size: a group has no negative size.*use 0 f"
+    ):
         Scheme(group_size=-1)
     assert (Scheme(), Scheme(3).group_bits) == (Scheme(4, 64, False), 19.0)
     assert [Scheme(4, size).width(48) for size in (0, 1, 47, 48, 64)] == [48, 1, 47, 48, 48]
