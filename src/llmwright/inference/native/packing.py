@@ -136,7 +136,6 @@ class _Form:
 def _common_order(layers: Sequence[nn.Module]) -> tuple[Tensor | None, list[_Form]]:
     """The order of columns, and each layer's form: a layer that would need another order than
     the first ordered one is dequantized."""
-    order: Tensor | None = None
     orders = [_order(x.quantized) if isinstance(x, QuantizedLinear) else None for x in layers]
     order = next((o for o in orders if o is not None), None)
     forms = []
