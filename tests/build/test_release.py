@@ -102,6 +102,9 @@ def test_a_release_holds_its_parts_and_says_what_they_are(built, folder):
     }  # fmt: skip
     bare = dataclasses.replace(without(built, "adapter", "answers"), folder=folder / "bare")
     write_release(bare, "")
+    moved = dataclasses.replace(built.models, embedder_source=str(folder / "e"))
+    write_release(dataclasses.replace(bare, models=moved), "")
+    assert read_manifest(folder / "bare")["sources"]["embedder"] == "./../e"
     assert not (folder / "bare" / "adapter").exists()
     assert not (folder / "bare" / "evaluation" / "answers").exists()
 
