@@ -64,6 +64,10 @@ def test_it_counts_what_it_said_in_the_penalties(decoder):
     assert len(set(answer.token_ids)) == 12
     with pytest.raises(ValueError, match="prompt"):
         search(2, 0.5, 3).advance(torch.zeros(1, 9))
+    started = search(2, 0.5, 3)
+    started.start(torch.ones(1, 4))
+    with pytest.raises(ValueError, match="hidden states"):
+        started.advance(torch.zeros(1, 9))
 
 
 def test_the_score_is_the_mean_of_what_tokens_were_chosen_by():

@@ -233,3 +233,9 @@ def test_logprobs_are_of_the_untempered_distribution():
         values, places = expected[row].topk(5)
         assert [token for token, _ in top] == places.tolist()
         assert [value for _, value in top] == pytest.approx(values.tolist())
+
+
+def test_logits_of_any_size_are_weighed():
+    row = torch.tensor([200.0, 199.0, -500.0])
+    assert keep_top_p(row, 0.5).isfinite().tolist() == [True, False, False]
+    assert keep_typical(row, 0.9).isfinite().tolist() == [True, True, False]

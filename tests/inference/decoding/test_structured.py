@@ -220,7 +220,7 @@ def test_what_is_no_grammar_is_refused_in_words(tiny, given):
 
 
 def test_what_is_wrong_with_a_grammar_stands_in_one_line(tiny):
-    with pytest.raises(InputError, match="unclosed character class") as caught:
+    with pytest.raises(InputError, match="regex parse error: unclosed character class") as caught:
         compile_grammar(tiny.tokenizer, SamplingParams(regex="(["))
     assert "\n" not in str(caught.value)
     assert "^" not in str(caught.value)  # no picture

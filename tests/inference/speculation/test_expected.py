@@ -45,6 +45,8 @@ def test_the_acceptance_rate_is_one_less_the_total_variation():
     p, q = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.2, 0.3, 0.5])
     assert float(acceptance_rate(p, q)) == pytest.approx(0.5)
     assert float(acceptance_rate(p, q)) == pytest.approx(1 - float((p - q).abs().sum()) / 2)
+    each = acceptance_rate(torch.stack([p, p]), torch.stack([q, p]))
+    assert each.tolist() == pytest.approx([0.5, 1.0])
 
 
 @pytest.mark.parametrize(

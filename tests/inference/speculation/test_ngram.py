@@ -88,7 +88,10 @@ def test_a_token_that_repeats_endlessly_costs_a_bounded_search(monkeypatch):
 
 @pytest.mark.parametrize(("low", "high"), [(0, 3), (4, 3)])
 def test_impossible_lengths_are_named(low, high):
-    with pytest.raises(ConfigurationError, match="min_n"):
+    with pytest.raises(
+        ConfigurationError,
+        match=f"^min_n, max_n: n-grams of {low} to {high} tokens; give 1 <= min_n",
+    ):
         NGramProposer(low, high)
 
 
