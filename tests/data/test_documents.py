@@ -130,11 +130,11 @@ def test_jsonl_keeps_ids_and_turns_plain_fields_into_metadata(tmp_path: Path) ->
     [
         ('{"id": "b"', "line 2: not valid JSON"),
         ('{"id": "b"}', "line 2: the field 'text' is missing"),
-        ('{"id": 1, "text": "b"}', "line 2: the field 'id' is a int"),
+        ('{"id": 1, "text": "b"}', "line 2: the field 'id' is a number"),
         ('{"id": " ", "text": "b"}', "line 2: the field 'id' is empty"),
         ('{"id": "a", "text": "b"}', "line 2: the id 'a' is taken by .*, line 1"),
-        ('{"id": "b", "text": "b", "title": 3}', "line 2: the field 'title' is a int"),
-        ("[1]", "line 2: holds a JSON list"),
+        ('{"id": "b", "text": "b", "title": 3}', "line 2: the field 'title' is a number"),
+        ("[1]", "line 2: holds a list"),
     ],
 )
 def test_jsonl_that_is_wrong_names_the_line(tmp_path: Path, line: str, message: str) -> None:

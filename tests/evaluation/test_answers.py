@@ -43,8 +43,9 @@ def reply(messages: Sequence[Message]) -> str:
 
 def evaluate(path: Path, model: object = None, **options: object) -> Report:
     model = model or ScriptedModel(reply)
+    options = {"params": PARAMS, **options}
     return asyncio.run(
-        evaluate_answers(model, QUESTIONS, params=PARAMS, records_path=path, **options)  # type: ignore[arg-type]
+        evaluate_answers(model, QUESTIONS, records_path=path, **options)  # type: ignore[arg-type]
     )
 
 
@@ -55,7 +56,24 @@ def test_scores_and_records(tmp_path: Path) -> None:
     assert figures["token_f1"] == (pytest.approx((1 + 2 / 3 + 1) / 3), 3, 0)
     assert figures["groundedness"] == (None, 0, 3)  # no sources, nothing to check
     assert read_jsonl(tmp_path / "answers.jsonl") == report.records
-    assert report.records[1]["usage"] == {"prompt_tokens": 2, "completion_tokens": 2}
+    assert report.records[1] == {
+        "id": "q2",
+        "question": "Which rank?",
+        "gold": "eight",
+        "run": "",
+        "params": {
+            "max_tokens": 20, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "stop": [], "seed": None,
+        },
+        "answer": "rank eight",
+        "sources": [],
+        "finish_reason": "stop",
+        "exact_match": 0.0,
+        "token_f1": pytest.approx(2 / 3),
+        "groundedness": None,
+        "citation_coverage": None,
+        "usage": {"prompt_tokens": 2, "completion_tokens": 2},
+        "error": None,
+    }  # fmt: skip
 
 
 class Cited(ScriptedModel):
@@ -74,7 +92,9 @@ def test_groundedness_against_the_completion_s_sources(tmp_path: Path) -> None:
     )
     assert report.records[0]["groundedness"] == 0.5
     assert report.records[0]["citation_coverage"] == 0.5
-    assert report.records[0]["sources"][0]["document_id"] == "lora.md"
+    assert report.records[0]["sources"] == [
+        {"id": "lora.md:0", "document_id": "lora.md", "text": "LoRA trains two matrices."}
+    ]
 
 
 def test_same_bytes_whatever_the_concurrency(tmp_path: Path) -> None:
@@ -107,7 +127,8 @@ def test_a_failing_model_leaves_its_question_unscored_and_is_asked_again(tmp_pat
     path = tmp_path / "a.jsonl"
     report = evaluate(path, ScriptedModel(failing))
     assert report.records[1]["error"] == "http://127.0.0.1:1: timed out; start it."
-    assert report.records[1]["answer"] is None and report.records[1]["token_f1"] is None
+    for name in ("answer", "finish_reason", "exact_match", "token_f1", "groundedness"):
+        assert report.records[1][name] is None
     f1 = next(score for score in report.scores if score.name == "token_f1")
     assert (f1.value, f1.n, f1.unscored) == (1.0, 2, 1)
     again = ScriptedModel(reply)
@@ -128,15 +149,33 @@ def test_the_work_of_finished_questions_survives_a_crash(tmp_path: Path) -> None
     assert [record["id"] for record in read_jsonl(path)] == ["q1"]
 
 
+def test_parameters_that_do_something_are_written_down(tmp_path: Path) -> None:
+    params = SamplingParams(max_tokens=5, min_p=0.1, temperature=1.0)
+    [record, *_] = evaluate(tmp_path / "a.jsonl", params=params).records
+    assert record["params"] == {
+        "max_tokens": 5, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "stop": [], "seed": None,
+        "min_p": 0.1,
+    }  # fmt: skip
+
+
 def test_refuses_to_mix_runs(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     evaluate(path, run="one")
-    with pytest.raises(InputError, match="another question or run under the id 'q1'"):
-        evaluate(path, run="two")
-    with pytest.raises(ConfigurationError, match="concurrency is 0"):
+    for other in ({"run": "two"}, {"params": SamplingParams(max_tokens=21)}):
+        with pytest.raises(InputError) as caught:
+            evaluate(path, **{"run": "one", **other})
+        assert str(caught.value) == (
+            f"{path}: holds the answer to another question or run under the id 'q1'; "
+            "delete the file to start anew, or name another one."
+        )
+    with pytest.raises(ConfigurationError) as refused:
         evaluate(path, concurrency=0)
+    assert str(refused.value) == "answer evaluation: concurrency is 0; use 1 or more."
     twice = [QUESTIONS[0], QUESTIONS[0]]
-    with pytest.raises(InputError, match="two questions have the id 'q1'"):
+    with pytest.raises(
+        InputError,
+        match="^answer evaluation: two questions have the id 'q1'; give each question its own id.$",
+    ):
         asyncio.run(
             evaluate_answers(ScriptedModel(reply), twice, records_path=tmp_path / "b.jsonl")
         )
@@ -200,21 +239,56 @@ def test_grade_stored_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "message"),
+    ("record", "says"),
     [
-        ({"gold": "x"}, "the field 'answer' is missing"),
+        (
+            {"gold": "x"},
+            "record 2: the field 'answer' is missing; fields needed: answer, gold.",
+        ),
         (
             {"id": "a", "answer": 3, "gold": "x"},
-            "the field 'answer' is a int",
+            "record 2 (id 'a'): the field 'answer' is a int; "
+            "it must be a text, or null where the model failed.",
         ),
-        ({"answer": "x"}, "neither a reference answer nor a source"),
-        ({"answer": "x", "gold": {"a": 1}}, "neither a text nor a list"),
-        ({"answer": "x", "gold": "x", "sources": [3]}, "not a list of passages"),
+        (
+            {"answer": "x"},
+            "record 2: there is neither a reference answer nor a source to grade against; "
+            "add one of gold, reference, references, or sources.",
+        ),
+        (
+            {"answer": "x", "sources": []},
+            "record 2: there is neither a reference answer nor a source to grade against; "
+            "add one of gold, reference, references, or sources.",
+        ),
+        (
+            {"answer": "x", "gold": {"a": 1}},
+            "record 2: the field 'gold' is neither a text nor a list of texts; "
+            "give the reference answer, or a list of equally right ones.",
+        ),
+        (
+            {"answer": "x", "reference": ["a", 1]},
+            "record 2: the field 'reference' is neither a text nor a list of texts; "
+            "give the reference answer, or a list of equally right ones.",
+        ),
+        (
+            {"answer": "x", "gold": "x", "sources": ["a", 3]},
+            "record 2: the field 'sources' is not a list of passages; "
+            'give a list of texts, or of objects with a "text".',
+        ),
+        (
+            {"answer": "x", "gold": "x", "sources": [{"id": "a"}]},
+            "record 2: the field 'sources' is not a list of passages; "
+            'give a list of texts, or of objects with a "text".',
+        ),
     ],
 )
-def test_a_wrong_record_is_named_by_its_line(
-    tmp_path: Path, record: dict[str, object], message: str
-) -> None:
-    write_jsonl(tmp_path / "answers.jsonl", [{"answer": "x", "gold": "x"}, record])
-    with pytest.raises(InputError, match=rf"answers\.jsonl, line 2: .*{message}"):
-        grade_answers(tmp_path / "answers.jsonl")
+def test_a_wrong_record_is_named(record: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        grade_answers([{"answer": "fine", "gold": "fine"}, record])
+    assert str(caught.value) == says
+
+
+def test_one_source_may_stand_without_a_list() -> None:
+    report = grade_answers([{"answer": "LoRA trains.", "gold": None, "sources": "LoRA trains."}])
+    assert report.records[0]["groundedness"] == 1.0
+    assert report.records[0]["exact_match"] is None

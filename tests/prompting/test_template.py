@@ -80,7 +80,7 @@ def test_lines_stay_lines_in_toml(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         ("text = ", "not valid TOML"),
-        ("text = 3", "'text' is a int"),
+        ("text = 3", "'text' is a number"),
         ("name = 'x'", "the key 'text' is missing"),
         ("text = 'a'\ntemperature = 1", "unknown key 'temperature'"),
     ],

@@ -13,7 +13,7 @@ from llmwright.safety import find_injection
 from llmwright.safety.folding import fold
 from llmwright.safety.injection import THRESHOLD
 
-CASES = read_jsonl(Path(__file__).with_name("injection.jsonl"), {"text": str, "attack": bool})
+CASES = read_jsonl(Path(__file__).with_name("injection.jsonl"), "text")
 
 
 def is_attack(text: str) -> bool:
@@ -36,7 +36,7 @@ def test_rates_on_the_hand_written_list() -> None:
 
 def test_ordinary_questions_pass(shared_data: Path) -> None:
     """2,253 questions that people asked a chat model (HaluEval): none may be blocked."""
-    records = read_jsonl(shared_data / "halueval" / "general.jsonl", {"user_query": str})
+    records = read_jsonl(shared_data / "halueval" / "general.jsonl", "user_query")
     blocked = [r["user_query"] for r in records[:800] if is_attack(r["user_query"])]
     assert blocked == []
 

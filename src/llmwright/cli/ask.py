@@ -42,7 +42,7 @@ def command(
     if bool(question) == (questions is not None) or (questions is None) != (out is None):
         raise click.UsageError("give one QUESTION, or --questions FILE with --out FILE")
     params = SamplingParams(max_tokens=max_tokens)
-    records = read_jsonl(questions, {"question": str}) if questions else [{"question": question}]
+    records = read_jsonl(questions, "question") if questions else [{"question": question}]
     requests = [(record, [Message("user", record["question"])]) for record in records]
 
     async def run() -> None:

@@ -176,7 +176,7 @@ def perplexity(model: str, adapter: Path | None, texts: Path, as_json: bool) -> 
     from llmwright.inference import perplexity as measure
     from llmwright.modeling import load_model, merge_adapter
 
-    records = read_jsonl(texts, {"text": str})
+    records = read_jsonl(texts, "text")
     loaded = load_model(model)
     if adapter is not None:
         merge_adapter(loaded.decoder, adapter)

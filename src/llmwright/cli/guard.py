@@ -48,7 +48,7 @@ def check(policy: Path | None, texts: Path, out: Path, side: str, as_json: bool)
 
     rules = load_policy(policy) if policy else Policy()
     decide = check_input if side == "input" else check_output
-    records = read_jsonl(texts, {"text": str})
+    records = read_jsonl(texts, "text")
     verdicts = [
         {
             **({"id": record["id"]} if "id" in record else {}),

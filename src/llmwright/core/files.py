@@ -121,18 +121,24 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def read_jsonl(path: Path, required: Mapping[str, type] | None = None) -> list[dict[str, Any]]:
+_KINDS = {str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+
+
+def kind_of(value: Any) -> str:
+    """What a value of JSON or TOML is, in words: "a text", "an object", "true", "null"."""
+    return _KINDS.get(type(value)) or json.dumps(value, default=str)
+
+
+def read_jsonl(path: Path, *texts: str) -> list[dict[str, Any]]:
     """Read a JSONL file of objects; blank lines are passed over.
 
-    ``required`` names the fields every record must have and their types. Raises ``InputError``
-    with the number of the first line that is broken, or where there is no record at all.
+    ``texts`` names the fields that every record must hold as text. Raises ``InputError`` with the
+    number of the first line that is broken, or where there is no record at all.
     """
-    return [record for _, record in read_located_jsonl(path, required)]
+    return [record for _, record in read_located_jsonl(path, *texts)]
 
 
-def read_located_jsonl(
-    path: Path, required: Mapping[str, type] | None = None
-) -> list[tuple[str, dict[str, Any]]]:
+def read_located_jsonl(path: Path, *texts: str) -> list[tuple[str, dict[str, Any]]]:
     """``read_jsonl`` with where each record stands (file and line), for errors found later."""
     records = []
     # Not str.splitlines: U+2028, U+0085 and form feeds may stand unescaped inside a JSON string.
@@ -150,23 +156,12 @@ def read_located_jsonl(
             ) from error
         if not isinstance(record, dict):
             raise InputError(
-                f"holds a JSON {type(record).__name__}",
-                where=where,
-                fix="each line must hold one JSON object",
+                f"holds {kind_of(record)}", where=where, fix="each line must hold one JSON object"
             )
-        for name, kind in (required or {}).items():
-            if name not in record:
-                raise InputError(
-                    f"the field {name!r} is missing",
-                    where=where,
-                    fix=f"fields needed: {', '.join(required or ())}",
-                )
-            if not isinstance(record[name], kind):
-                raise InputError(
-                    f"the field {name!r} is a {type(record[name]).__name__}",
-                    where=where,
-                    fix=f"it must be a {kind.__name__}",
-                )
+        for name in texts:
+            if not isinstance(record.get(name), str):
+                said = f"is {kind_of(record[name])}" if name in record else "is missing"
+                raise InputError(f"the field {name!r} {said}", where=where, fix="it must be a text")
         records.append((where, record))
     if not records:
         raise InputError("holds no record", where=str(path), fix="write one JSON object a line")

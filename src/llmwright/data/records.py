@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from llmwright.core import Example, InputError, Message, Role, content_hash, read_located_jsonl
+from llmwright.core import (
+    Example,
+    InputError,
+    Message,
+    Role,
+    content_hash,
+    kind_of,
+    read_located_jsonl,
+)
 
 Split = Literal["tune", "eval"]
 
@@ -130,7 +138,7 @@ def _conversation(
 def _message(turn: object, where: str) -> Message:
     if not isinstance(turn, dict):
         raise InputError(
-            f"is a {type(turn).__name__}", where=where, fix='write {"role": ..., "content": ...}'
+            f"is {kind_of(turn)}", where=where, fix='write {"role": ..., "content": ...}'
         )
     role: Any = turn.get("role")
     if role not in get_args(Role):
@@ -171,7 +179,7 @@ def _check_turns(messages: tuple[Message, ...], where: str) -> None:
 
 def _text(value: object, name: str, where: str, may_be_empty: bool = False) -> str:
     if not isinstance(value, str):
-        said = "is missing" if value is None else f"is a {type(value).__name__}"
+        said = "is missing" if value is None else f"is {kind_of(value)}"
         raise InputError(f"the field {name!r} {said}", where=where, fix="it must be a text")
     if not value.strip() and not may_be_empty:
         raise InputError(f"the field {name!r} is empty", where=where, fix="write it or remove it")

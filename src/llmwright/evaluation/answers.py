@@ -179,7 +179,7 @@ def _resume(
     asked = {question.id: _asked(question, params, run) for question in questions}
     done: dict[str, dict[str, Any]] = {}
     if path.exists() and _drop_half_line(path):
-        for record in read_jsonl(path, {"id": str}):
+        for record in read_jsonl(path, "id"):
             expected = asked.get(record["id"])
             if expected is None or any(record.get(key) != expected[key] for key in expected):
                 raise InputError(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmwright.core import InputError, read_located_jsonl
+from llmwright.core import InputError, kind_of, read_located_jsonl
 from llmwright.evaluation.answers import FIGURES, score_answer, score_records
 from llmwright.evaluation.report import Report
 
@@ -43,7 +43,7 @@ def _answer(record: Mapping[str, Any], where: str) -> str | None:
     answer = record["answer"]
     if answer is not None and not isinstance(answer, str):
         raise InputError(
-            f"the field 'answer' is a {type(answer).__name__}",
+            f"the field 'answer' is {kind_of(answer)}",
             where=where,
             fix="it must be a text, or null where the model failed",
         )

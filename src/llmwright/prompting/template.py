@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from llmwright.core import ConfigurationError, InputError, atomic_write, content_hash, read_text
+from llmwright.core import (
+    ConfigurationError,
+    InputError,
+    atomic_write,
+    content_hash,
+    kind_of,
+    read_text,
+)
 
 # An escaped brace, a variable, or a brace that is neither.
 _PIECE = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}|[{}]")
@@ -112,9 +119,9 @@ class PromptTemplate:
                 )
             if not isinstance(value, str):
                 raise InputError(
-                    f"{key!r} is a {type(value).__name__}",
+                    f"{key!r} is {kind_of(value)}",
                     where=str(path),
-                    fix="it must be a string",
+                    fix="it must be a text",
                 )
         if "text" not in fields:
             raise InputError("the key 'text' is missing", where=str(path), fix="add it")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llmwright.core import Document, InputError, read_located_jsonl
+from llmwright.core import Document, InputError, kind_of, read_located_jsonl
 
 _OWN = ("id", "text", "title", "language")
 
@@ -20,7 +20,7 @@ def read_jsonl_documents(path: Path) -> Iterator[Document]:
     """Read documents. Raises ``InputError`` with the line where a record is broken, lacks
     ``id`` or ``text``, or repeats an id."""
     place_of: dict[str, str] = {}
-    for where, record in read_located_jsonl(path, {"id": str, "text": str}):
+    for where, record in read_located_jsonl(path, "id", "text"):
         identity = record["id"]
         if not identity.strip():
             raise InputError("the field 'id' is empty", where=where, fix="give each record an id")
@@ -34,9 +34,9 @@ def read_jsonl_documents(path: Path) -> Iterator[Document]:
         for name in ("title", "language"):
             if not isinstance(record.get(name, ""), str):
                 raise InputError(
-                    f"the field {name!r} is a {type(record[name]).__name__}",
+                    f"the field {name!r} is {kind_of(record[name])}",
                     where=where,
-                    fix="it must be a str, or be left out",
+                    fix="it must be a text, or be left out",
                 )
         yield Document(
             id=_clean(identity),
