@@ -333,3 +333,9 @@ def test_the_finished_assistant_is_asked_what_it_never_saw(folder, models, opene
     scores = {score.name: score.value for score in read_scores(outputs["answers"])}
     assert scores["groundedness"] == 1.0
     assert opened.loads[-1] == ("chat", "chat-source", None, "float32")
+
+
+def test_without_own_examples_the_questions_are_all(folder, models, opened):
+    outputs = run(folder, models, "documents", "index", "examples")
+    examples = read_examples(outputs["examples"] / "examples.jsonl")
+    assert [example.id for example in examples] == ["t1", "t2"]
