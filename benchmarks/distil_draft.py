@@ -156,7 +156,7 @@ def hidden_states(model: Model, made: list[list[int]], folder: Path) -> list[Ten
 
 def kept_layers(total: int, kept: int) -> list[int]:
     """Evenly spaced, the first and the last among them."""
-    return [round(i * (total - 1) / (kept - 1)) for i in range(kept)]
+    return [round(i * (total - 1) / max(1, kept - 1)) for i in range(kept)]
 
 
 def smaller(model: Model, layers: list[int]) -> Decoder:
