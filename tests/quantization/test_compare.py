@@ -155,11 +155,13 @@ def test_each_model_is_timed_in_the_processor_s_dtype_on_the_first_tokens(model,
 
     held_out = [tokens(80, 2), tokens(40, 3)]
     methods = [("int8", QuantizationSettings("rtn", Scheme(8, 0, symmetric=True)))]
-    target = Target(tmp_path / "new" / "models", "Q8_0")
+    target = Target(tmp_path / "new" / "models", "F32")
     found = compare_models(model, methods, None, held_out, target=target, speed=speed)
     dtype = choose_dtype("auto")
     assert asked == [(dtype, held_out[0][:64], 0), (dtype, held_out[0][:64], 14)]
     assert [r.tokens_per_second for r in (found.full, *found.results)] == [1.0, 2.0]
     assert found.within == 0.02 and found.recommended is found.results[0]
     assert model.dtype == torch.float32
-    assert [file.name for file in (tmp_path / "new" / "models").iterdir()] == ["int8.gguf"]
+    (file,) = (tmp_path / "new" / "models").iterdir()
+    assert file.name == "int8.gguf" and file.stat().st_size > 4 * model.config.parameters
+    assert found.full.name == "full"
