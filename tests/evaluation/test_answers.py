@@ -174,7 +174,7 @@ def test_refuses_to_mix_runs(tmp_path: Path) -> None:
     twice = [QUESTIONS[0], QUESTIONS[0]]
     with pytest.raises(
         InputError,
-        match="^answer evaluation: two questions have the id 'q1'; give each question its own id.$",
+        match=r"^answer evaluation: two questions have the id 'q1'; give each question its own id\.$",
     ):
         asyncio.run(
             evaluate_answers(ScriptedModel(reply), twice, records_path=tmp_path / "b.jsonl")
@@ -243,52 +243,57 @@ def test_grade_stored_answers(tmp_path: Path) -> None:
     [
         (
             {"gold": "x"},
-            "record 2: the field 'answer' is missing; fields needed: answer, gold.",
+            "the field 'answer' is missing; fields needed: answer, gold.",
         ),
         (
             {"id": "a", "answer": 3, "gold": "x"},
-            "record 2 (id 'a'): the field 'answer' is a int; "
-            "it must be a text, or null where the model failed.",
+            "the field 'answer' is a number; it must be a text, or null where the model failed.",
         ),
         (
             {"answer": "x"},
-            "record 2: there is neither a reference answer nor a source to grade against; "
+            "there is neither a reference answer nor a source to grade against; "
             "add one of gold, reference, references, or sources.",
         ),
         (
             {"answer": "x", "sources": []},
-            "record 2: there is neither a reference answer nor a source to grade against; "
+            "there is neither a reference answer nor a source to grade against; "
             "add one of gold, reference, references, or sources.",
         ),
         (
             {"answer": "x", "gold": {"a": 1}},
-            "record 2: the field 'gold' is neither a text nor a list of texts; "
+            "the field 'gold' is neither a text nor a list of texts; "
             "give the reference answer, or a list of equally right ones.",
         ),
         (
             {"answer": "x", "reference": ["a", 1]},
-            "record 2: the field 'reference' is neither a text nor a list of texts; "
+            "the field 'reference' is neither a text nor a list of texts; "
             "give the reference answer, or a list of equally right ones.",
         ),
         (
             {"answer": "x", "gold": "x", "sources": ["a", 3]},
-            "record 2: the field 'sources' is not a list of passages; "
+            "the field 'sources' is not a list of passages; "
             'give a list of texts, or of objects with a "text".',
         ),
         (
             {"answer": "x", "gold": "x", "sources": [{"id": "a"}]},
-            "record 2: the field 'sources' is not a list of passages; "
+            "the field 'sources' is not a list of passages; "
             'give a list of texts, or of objects with a "text".',
         ),
     ],
 )
-def test_a_wrong_record_is_named(record: dict[str, object], says: str) -> None:
+def test_a_wrong_record_is_named_by_its_line(
+    tmp_path: Path, record: dict[str, object], says: str
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    write_jsonl(path, [{"answer": "fine", "gold": "fine"}, record])
     with pytest.raises(InputError) as caught:
-        grade_answers([{"answer": "fine", "gold": "fine"}, record])
-    assert str(caught.value) == says
+        grade_answers(path)
+    assert str(caught.value) == f"{path}, line 2: {says}"
 
 
-def test_one_source_may_stand_without_a_list() -> None:
-    report = grade_answers([{"answer": "LoRA trains.", "gold": None, "sources": "LoRA trains."}])
+def test_one_source_may_stand_without_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    write_jsonl(path, [{"answer": "LoRA trains.", "gold": None, "sources": "LoRA trains."}])
+    report = grade_answers(path)
     assert report.records[0]["groundedness"] == 1.0
     assert report.records[0]["exact_match"] is None

@@ -105,8 +105,11 @@ def test_intervals_unscored_questions_and_wrong_labels() -> None:
 
     with pytest.raises(InputError, match=r"no section 'a\.md'"):
         evaluate_retrieval(search, questions, spans)
-    with pytest.raises(ConfigurationError, match="ks"):
-        evaluate_retrieval(search, questions, SPANS.__getitem__, ks=())
+    for ks in ((), (0, 3)):
+        with pytest.raises(ConfigurationError) as caught:
+            evaluate_retrieval(search, questions, SPANS.__getitem__, ks=ks)
+        said = f"retrieval evaluation: ks is {ks}; give whole numbers from 1 up."
+        assert str(caught.value) == said
 
 
 @given(

@@ -44,8 +44,11 @@ def test_an_id_listed_twice_counts_once() -> None:
 
 
 def test_refuses_k_below_one() -> None:
-    with pytest.raises(ConfigurationError, match="k is 0"):
-        recall_at_k(["a"], {"a"}, 0)
+    for metric in (recall_at_k, precision_at_k, reciprocal_rank, ndcg_at_k):
+        assert metric(["a"], {"a"}, 1) == 1.0
+        with pytest.raises(ConfigurationError) as caught:
+            metric(["a"], {"a"}, 0)
+        assert str(caught.value) == "retrieval metric: k is 0; use k of 1 or more."
 
 
 ids = st.sampled_from([f"d{i}" for i in range(12)])

@@ -112,6 +112,22 @@ def test_a_text_just_too_long_is_cut_in_the_middle():
     assert sizes == [24, 22]
 
 
+def test_pieces_that_just_fit_stand_together():
+    text = "One two three. Four five six. Seven eight nine."  # 4 tokens each
+    assert [c.text for c in chunk_document(Document("d", text), size=8)] == [
+        "One two three. Four five six.", "Seven eight nine.",
+    ]  # fmt: skip
+    even = " ".join(f"w{i:02}." for i in range(8))  # 16 tokens: two halves of 8, not 10 and 6
+    sizes = [approximate_tokens(c.text) for c in chunk_document(Document("d", even), size=10)]
+    assert sizes == [8, 8]
+
+
+def test_a_counter_that_sees_more_in_the_whole_than_in_its_pieces_is_believed():
+    """Two words of two letters are five characters: one more than the pieces add up to."""
+    chunks = chunk_document(Document("d", "aa bb cc"), 4, 0, len)
+    assert [c.text for c in chunks] == ["aa", "bb", "cc"]
+
+
 def _markdown(*parts: tuple[int, str, str]) -> Document:
     """A document of (level, title, body)."""
     text, starts = "", []
