@@ -47,7 +47,15 @@ def test_a_wrong_number_or_name_caps_the_support() -> None:
     assert name.groundedness == 0.0  # the only name is wrong
 
 
+def test_a_sentence_without_a_claim_hides_none_behind_it() -> None:
+    result = groundedness("Yes, it is. Bananas grow [1].", [LORA])
+    assert [support for _, support in result.sentences] == [None, 0.0]
+    assert result.groundedness == 0.0
+
+
 def test_russian_inflection_and_names() -> None:
+    assert groundedness("Ёлки и ёлка.", ["Елка."]).groundedness == 1.0
+    assert groundedness("Елка.", ["ЁЛКИ."]).groundedness == 1.0
     assert groundedness(
         "Веса моделей заморожены, в LoRA обучаются матрицы ранга 8 [1].", [RU]
     ).groundedness == pytest.approx(

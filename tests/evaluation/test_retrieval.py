@@ -45,7 +45,10 @@ def question(*relevant: str, name: str = "q1") -> Question:
     ],
 )
 def test_half_of_the_shorter_must_overlap(chunk: tuple[str, int, int], found: bool) -> None:
-    assert finds(hit(*chunk).chunk, SPANS["a.md#x"]) is found
+    document, start, end = chunk
+    for moved in (0, 700):
+        at = hit(document, start + moved, end + moved).chunk
+        assert finds(at, ("a.md", moved, 100 + moved)) is found
 
 
 def test_by_hand() -> None:
@@ -71,7 +74,11 @@ def test_by_hand() -> None:
     assert [h["relevant"] for h in record["hits"]] == [False, True, True, True]
     assert [h["id"] for h in record["hits"]] == ["b.md:0", "a.md:0", "a.md:60", "a.md:110"]
     assert record["found_at"] == [2, 4]
-    assert record["hits"][1]["ranks"] == {"bm25": 2}
+    assert record["hits"][1] == {
+        "rank": 2, "id": "a.md:0", "document_id": "a.md", "relevant": True, "ranks": {"bm25": 2},
+    }  # fmt: skip
+    assert record.keys() == {"id", "question", "relevant", "found_at", "hits", "metrics"}
+    assert record["relevant"] == ["a.md#x", "a.md#y"]
 
 
 def test_one_chunk_with_both_spans_is_perfect() -> None:
