@@ -22,7 +22,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Small mistakes, made one at a time: do the tests notice? Ten rooms, about an hour.
+# Small mistakes, made one at a time: do the tests notice? Twelve rooms, one to two hours.
 mutants: $(VENV)/.dev
 	$(BIN)/python benchmarks/mutation.py --check
 

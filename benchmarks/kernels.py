@@ -27,8 +27,8 @@ os.environ.setdefault("LLMWRIGHT_PROGRESS", "0")
 
 import torch
 
-from llmwright.inference.engine import Step
 from llmwright.inference.native import NativeRunner, greedy
+from llmwright.inference.runner import Step
 from llmwright.modeling import KVCache, Model, load_model, replace_linears
 from llmwright.quantization import Scheme, round_to_nearest
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from llmwright.inference.engine import (
         Engine,
         EngineOptions,
-        MemoryPlan,
         SoftPrompt,
         Stats,
         Token,
@@ -30,13 +29,14 @@ if TYPE_CHECKING:
         logprobs_at,
         make_needles,
     )
+    from llmwright.inference.runners import MemoryPlan
     from llmwright.inference.stopping import StopFilter
 
 _HOMES = {
     "Engine": "engine",
     "EngineOptions": "engine",
     "Found": "longcontext",
-    "MemoryPlan": "engine",
+    "MemoryPlan": "runners",
     "Needle": "longcontext",
     "Perplexity": "likelihood",
     "SoftPrompt": "engine",

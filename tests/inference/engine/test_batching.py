@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from llmwright.core import SamplingParams
+from llmwright.inference.blocks import Table
 from llmwright.inference.decoding import SamplingState, search_for
-from llmwright.inference.engine import Request, SoftPrompt, Table
+from llmwright.inference.engine import Request, SoftPrompt
 from llmwright.inference.engine.batching import build_step
 from llmwright.inference.engine.request import Sequence
 from llmwright.inference.speculation import Draft

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from llmwright.core import CapacityError, InputError, SamplingParams
 from llmwright.inference.decoding import SamplingState, choose
-from llmwright.inference.engine import Engine, TorchRunner
+from llmwright.inference.engine import Engine
 from llmwright.inference.native import native_available
+from llmwright.inference.runners import TorchRunner
 from llmwright.modeling import extend_context
 
 SAMPLED = SamplingParams(max_tokens=12, temperature=1.0, top_k=50, top_p=0.95, seed=5)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from llmwright.core import CapacityError, InputError, SamplingParams
 from llmwright.inference import Engine, SoftPrompt
-from llmwright.inference.engine import TorchRunner
+from llmwright.inference.runners import TorchRunner
 
 GREEDY = SamplingParams(max_tokens=6, ignore_eos=True)
 PROMPT = [3, 9, 27, 81, 243]

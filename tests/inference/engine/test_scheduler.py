@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llmwright.core import SamplingParams
+from llmwright.inference.blocks import BlockManager
 from llmwright.inference.decoding import SamplingState
-from llmwright.inference.engine.blocks import BlockManager
 from llmwright.inference.engine.request import Request, Sequence
 from llmwright.inference.engine.scheduler import Scheduler
 from llmwright.inference.speculation import Draft

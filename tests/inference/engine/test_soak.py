@@ -11,9 +11,10 @@ import torch
 
 from llmwright.core import SamplingParams
 from llmwright.inference.decoding import SamplingState, search_for
-from llmwright.inference.engine import EngineCore, Request, SoftPrompt, TorchRunner
+from llmwright.inference.engine import EngineCore, Request, SoftPrompt
 from llmwright.inference.engine.speculate import Speculator
 from llmwright.inference.native import NativeRunner, native_available
+from llmwright.inference.runners import TorchRunner
 from llmwright.inference.speculation import NGramProposer
 from llmwright.modeling import Adapter
 

@@ -16,9 +16,10 @@ from scipy import stats
 
 from llmwright.core import SamplingParams
 from llmwright.inference.decoding import SamplingState, distribution
-from llmwright.inference.engine import Engine, Request, TorchRunner
+from llmwright.inference.engine import Engine, Request
 from llmwright.inference.engine.request import Sequence
 from llmwright.inference.engine.speculate import Speculator, StepCost
+from llmwright.inference.runners import TorchRunner
 from llmwright.inference.speculation import Draft, DraftModelProposer, NGramProposer
 from llmwright.modeling import random_decoder
 

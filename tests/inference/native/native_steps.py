@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from llmwright.inference.engine.runner import Step
+from llmwright.inference.runner import Step
 
 BLOCK = 16
 

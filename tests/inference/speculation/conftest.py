@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from llmwright.inference.engine import TorchRunner
+from llmwright.inference.runners import TorchRunner
 from llmwright.inference.speculation import DraftModelProposer
 from llmwright.modeling import Decoder, ModelConfig, random_decoder
 

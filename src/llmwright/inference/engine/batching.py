@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from llmwright.inference.engine.request import Sequence
-from llmwright.inference.engine.runner import Step
+from llmwright.inference.runner import Step
 
 
 def build_step(rows: Items[tuple[Sequence, int]], block_size: int) -> tuple[Step, list[int]]:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from llmwright.core import CapacityError
+from llmwright.inference.blocks import BlockManager
 from llmwright.inference.decoding import (
     Choice,
     Hypothesis,
@@ -34,12 +35,11 @@ from llmwright.inference.decoding import (
     states_along,
 )
 from llmwright.inference.engine.batching import build_step
-from llmwright.inference.engine.blocks import BlockManager
 from llmwright.inference.engine.request import AnswerText, Request, Sequence, Token
-from llmwright.inference.engine.runner import Runner
 from llmwright.inference.engine.scheduler import Scheduler
 from llmwright.inference.engine.speculate import Speculator
 from llmwright.inference.engine.stats import Stats, Times
+from llmwright.inference.runner import Runner
 from llmwright.inference.speculation import Draft, verify
 from llmwright.modeling import Model
 

@@ -32,13 +32,12 @@ from llmwright.inference.decoding import (
     search_for,
 )
 from llmwright.inference.engine.core import EngineCore, Sent
-from llmwright.inference.engine.memory import MemoryPlan
 from llmwright.inference.engine.request import Request, SoftPrompt, Token
-from llmwright.inference.engine.runner import Runner
-from llmwright.inference.engine.runners import RunnerKind, make_runner
 from llmwright.inference.engine.speculate import Speculator
 from llmwright.inference.engine.stats import Stats
 from llmwright.inference.native import KVDType
+from llmwright.inference.runner import Runner
+from llmwright.inference.runners import MemoryPlan, RunnerKind, make_runner
 from llmwright.inference.speculation import NGramProposer, Proposer
 from llmwright.modeling import Model, read_adapter
 

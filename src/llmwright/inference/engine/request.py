@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from llmwright.core import FinishReason, SamplingParams
+from llmwright.inference.blocks import Table
 from llmwright.inference.decoding import SamplingState, Search
-from llmwright.inference.engine.blocks import Table
 from llmwright.inference.speculation import Draft
 from llmwright.inference.stopping import StopFilter
 from llmwright.tokenization import StreamDecoder

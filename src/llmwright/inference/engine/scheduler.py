@@ -21,7 +21,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import count
 
-from llmwright.inference.engine.blocks import BlockManager, Table
+from llmwright.inference.blocks import BlockManager, Table
 from llmwright.inference.engine.request import Request, Sequence
 
 

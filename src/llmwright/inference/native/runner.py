@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from llmwright.core import ConfigurationError, settings
-from llmwright.inference.engine import Output, Step
 from llmwright.inference.native.adapters import PackedAdapter, pack_adapter
 from llmwright.inference.native.layout import KV_KINDS, CacheC, LayerC, ModelC, StepC
 from llmwright.inference.native.library import library
 from llmwright.inference.native.packing import Arena, pack_linear
+from llmwright.inference.runner import Output, Step
 from llmwright.modeling import Adapter, Decoder
 
 KVDType = Literal["auto", "float32", "bfloat16", "int8"]

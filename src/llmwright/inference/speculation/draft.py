@@ -24,15 +24,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from llmwright.inference.blocks import BlockManager, Table
 from llmwright.inference.decoding import distribution_after
-from llmwright.inference.engine import (
-    BlockManager,
-    Runner,
-    RunnerKind,
-    Step,
-    Table,
-    make_runner,
-)
+from llmwright.inference.runner import Runner, Step
+from llmwright.inference.runners import RunnerKind, make_runner
 from llmwright.inference.speculation.acceptance import draw
 from llmwright.inference.speculation.proposer import Ask, Draft
 from llmwright.modeling import Model, ModelConfig

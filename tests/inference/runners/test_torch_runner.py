@@ -9,8 +9,8 @@ import torch
 from native_models import GROUPED, decoder_of
 from native_steps import Text, step_of
 
-from llmwright.inference.engine import TorchRunner
 from llmwright.inference.native import NativeRunner, native_available
+from llmwright.inference.runners import TorchRunner
 from llmwright.modeling import Adapter, DynamicScaling, random_decoder
 
 pytestmark = pytest.mark.skipif(not native_available(), reason=native_available().reason)

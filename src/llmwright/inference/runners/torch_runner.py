@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmwright.inference.engine.runner import Output, Step
+from llmwright.inference.runner import Output, Step
 from llmwright.modeling import Adapter, Decoder
 
 Factors = tuple[Tensor, Tensor]

@@ -14,7 +14,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from llmwright.inference.engine.blocks import BlockManager, Table
+from llmwright.inference.blocks import BlockManager, Table
 
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=20)
 

@@ -9,10 +9,10 @@ import torch
 
 from llmwright.core import CapacityError
 from llmwright.inference import Engine
-from llmwright.inference.engine import memory
-from llmwright.inference.engine.memory import available_bytes, plan_memory
 from llmwright.inference.engine.stats import Times
 from llmwright.inference.native import NativeRunner, native_available
+from llmwright.inference.runners import memory
+from llmwright.inference.runners.memory import available_bytes, plan_memory
 from llmwright.modeling import load_model
 
 

@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 
 from llmwright.core import ConfigurationError, MissingDependencyError
-from llmwright.inference.engine.memory import MemoryPlan, plan_memory
-from llmwright.inference.engine.runner import Runner
-from llmwright.inference.engine.torch_runner import TorchRunner
 from llmwright.inference.native import KVDType, NativeRunner, native_available
+from llmwright.inference.runner import Runner
+from llmwright.inference.runners.memory import MemoryPlan, plan_memory
+from llmwright.inference.runners.torch_runner import TorchRunner
 from llmwright.modeling import Model
 
 RunnerKind = Literal["auto", "native", "torch"]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from llmwright.core import CapacityError, ConfigurationError, MissingDependencyError
-from llmwright.inference.engine import TorchRunner, make_runner
 from llmwright.inference.native import NativeRunner, native_available
+from llmwright.inference.runners import TorchRunner, make_runner
 from llmwright.modeling import random_decoder
 
 ROOM = {"cache_tokens": 100, "max_sequences": 2, "token_budget": 16}
