@@ -5,10 +5,10 @@
     python benchmarks/mutation.py --rooms build --keep DIR   # then, in DIR/build: mutmut browse
 
 mutmut changes one thing at a time (a comparison, a number, an argument, a string) in a copy of
-the tree and runs the room's tests that reach the place. A mutant is killed when a test fails
-or does not end, and where C is called when it crashes; it survives when all pass or none reaches it. Lines that hold nothing but
-a sentence to a reader are not changed: their words are for people to judge. Intervals are
-Wilson's, 95%.
+the tree and runs the room's tests that reach the place. A mutant is killed when a test fails or
+does not end, and where C is called when it crashes; it survives when all pass or none reaches it.
+Lines that hold nothing but a sentence to a reader are not changed: their words are for people to
+judge. Intervals are Wilson's, 95%.
 """
 
 from __future__ import annotations
