@@ -147,7 +147,7 @@ def test_the_parts_of_a_key_keep_their_names(folder, models):
     assert {name: set(stage.parameters) - lora | (set(stage.parameters) & {"seed"})
             for name, stage in planned.items()} == {
         "documents": set(),
-        "index": {"embedder", "chunk_size", "overlap"},
+        "index": {"embedder", "chunk_size", "chunk_overlap"},
         "examples": {"questions", "mode", "top", "system"},
         "adapter": model,
         "retrieval": {"questions", "mode", "seed"},
@@ -186,7 +186,7 @@ def test_documents_are_indexed_as_they_were_read(folder, models, opened):
     name, start, end = index.section_span("sea.md#tides")
     assert pages[name][start:end].startswith("## Tides")
     stats = index.stats()
-    assert (stats["documents"], stats["chunk_size"], stats["overlap"]) == (2, 40, 0)
+    assert (stats["documents"], stats["chunk_size"], stats["chunk_overlap"]) == (2, 40, 0)
     assert opened.loads == [("embedder", "embedder-source")]
     stage = stages(folder, models)["index"]
     assert stage.digest(outputs["index"]) == index.digest()

@@ -134,7 +134,7 @@ def test_how_an_index_is_cut_and_of_what(llmwright, given, tmp_path):
     seen = given("llmwright.retrieval.Index.create")
     command = ("index", tmp_path, "--out", tmp_path / "i", "--embedder", "e")
     llmwright(*command, "--chunk-size", 50, "--chunk-overlap", 5)
-    assert seen == [((tmp_path / "i", "e"), {"chunk_size": 50, "overlap": 5})]
+    assert seen == [((tmp_path / "i", "e"), {"chunk_size": 50, "chunk_overlap": 5})]
     code, _, err = llmwright(*command, "--include", "*.pdf")
     assert code == 2 and len(seen) == 1, err  # no file of the folder counts
     llmwright(*command, "--include", "*.pdf", "--include", "*.txt")

@@ -206,7 +206,7 @@ def test_mistakes_are_named(tmp_path, index):
     with pytest.raises(ConfigurationError, match="top is 0"):
         index.search("x", 0)
     with pytest.raises(ConfigurationError, match="the chunk overlap is 9"):
-        build(tmp_path / "i", chunk_size=10, overlap=9)
+        build(tmp_path / "i", chunk_size=10, chunk_overlap=9)
     with pytest.raises(ConfigurationError, match="vectors come from hashing-32-0"):
         Index.open(index.path, HashingEmbedder(dimension=16))
     with pytest.raises(ConfigurationError, match="not the embedder given"):

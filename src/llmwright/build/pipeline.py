@@ -136,7 +136,7 @@ class _Planner:
                     folder,
                     self.models.embedder_source,
                     chunk_size=section.chunk_size,
-                    overlap=section.chunk_overlap,
+                    chunk_overlap=section.chunk_overlap,
                 )
             for start in range(0, len(documents), _UPSERT):
                 index.upsert(documents[start : start + _UPSERT])
@@ -152,7 +152,7 @@ class _Planner:
             parameters={
                 "embedder": self.models.embedder_fingerprint,
                 "chunk_size": section.chunk_size,
-                "overlap": section.chunk_overlap,
+                "chunk_overlap": section.chunk_overlap,
             },
             reads=("documents",),
             resumable=True,

@@ -60,7 +60,7 @@ def command(
     if (out / "index.json").is_file():
         index = Index.open(out)
     else:
-        index = Index.create(out, embedder, chunk_size=chunk_size, overlap=chunk_overlap)
+        index = Index.create(out, embedder, chunk_size=chunk_size, chunk_overlap=chunk_overlap)
     if delete:
         counts["deleted"] = index.delete(delete)
     while batch:

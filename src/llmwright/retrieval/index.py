@@ -81,7 +81,7 @@ class Index:
         embedder: Embedder | str,
         *,
         chunk_size: int = DEFAULT_SIZE,
-        overlap: int = DEFAULT_OVERLAP,
+        chunk_overlap: int = DEFAULT_OVERLAP,
         ann_from: int = ANN_FROM,
     ) -> Index:
         """Make an empty index in a new folder.
@@ -99,7 +99,7 @@ class Index:
             # A path is kept whole: the index may be opened from another folder.
             source = str(Path(embedder).absolute()) if Path(embedder).exists() else embedder
             embedder = load_embedder(embedder)
-        check_sizes(chunk_size, overlap)
+        check_sizes(chunk_size, chunk_overlap)
         known = embedder.languages
         about = {
             "source": source,
@@ -108,7 +108,7 @@ class Index:
             "languages": sorted(known) if known is not None else None,
             "fingerprint": _fingerprint(embedder),
         }
-        create_store(path, State(chunk_size, overlap, K1, B, ann_from, about))
+        create_store(path, State(chunk_size, chunk_overlap, K1, B, ann_from, about))
         return cls(path, embedder)
 
     @classmethod
@@ -266,7 +266,7 @@ class Index:
             "chunks": state.chunks,
             "languages": dict(state.languages or {}),
             "chunk_size": state.chunk_size,
-            "overlap": state.overlap,
+            "chunk_overlap": state.chunk_overlap,
             "embedder": state.embedder["name"],
             "approximate": state.ann,
         }
@@ -286,7 +286,7 @@ class Index:
             fields.append("vector")
         records = self._snapshot.table(fields).to_pylist()
         hashes = sorted(self._hashes.values())
-        parts = [state.chunk_size, state.overlap, state.k1, state.b, settings, hashes]
+        parts = [state.chunk_size, state.chunk_overlap, state.k1, state.b, settings, hashes]
         return content_hash(
             "\n".join([canonical_json(parts), *(canonical_json(record) for record in records)])
         )

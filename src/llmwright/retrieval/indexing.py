@@ -37,7 +37,7 @@ def prepare(
         language = _language(document)
         rows.append(document_row(document, language))
         for chunk in chunk_document(
-            replace(document, language=language), state.chunk_size, state.overlap
+            replace(document, language=language), state.chunk_size, state.chunk_overlap
         ):
             chunks.append(replace(chunk, language=_chunk_language(chunk)))
             read.append("\n".join(filter(None, (document.title, chunk.heading, chunk.text))))

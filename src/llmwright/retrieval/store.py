@@ -34,7 +34,7 @@ from llmwright.core import InputError, atomic_folder, exclusive, read_json, writ
 from llmwright.retrieval.dense import build_ann_index
 from llmwright.retrieval.lexical import BM25
 
-FORMAT = 1
+FORMAT = 2
 _KIND = "llmwright index"
 _IDS_AT_A_TIME = 1000
 
@@ -45,7 +45,7 @@ class State:
     name, dimension, languages and fingerprint."""
 
     chunk_size: int
-    overlap: int
+    chunk_overlap: int
     k1: float
     b: float
     ann_from: int
