@@ -1,4 +1,4 @@
-"""A real server in a thread, for the real clients to talk to."""
+"""A real server in a thread, with models that answer and models that fail, and the real client."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import openai
 import pytest
 import uvicorn
+from served_models import HIT, KEY, OTHER, Broken, Letters, Recording
 from starlette.applications import Starlette
 
-from llmwright.gateway import bind
+from llmwright.answering import CitedAnswerer
+from llmwright.core import CapacityError, ContextLengthError, Embedder, InputError, UpstreamError
+from llmwright.gateway import bind, create_app
+from llmwright.providers import ScriptedModel
 
 
 @dataclass
@@ -61,3 +67,37 @@ def start() -> Iterator[Callable[[Starlette], Running]]:
     yield begin
     for stop in stops:
         stop()
+
+
+@pytest.fixture(scope="module")
+def recording() -> Recording:
+    return Recording(lambda messages: " | ".join(f"{m.role}: {m.content}" for m in messages))
+
+
+@pytest.fixture(scope="module")
+def server(start: Callable[[Starlette], Running], recording: Recording) -> Any:
+    cited = CitedAnswerer(
+        ScriptedModel(lambda messages: "Rank is the width of the matrices. Ünïcode\u2028 [7]!"),
+        lambda query, top: [OTHER, HIT],
+    )
+    models = {
+        "cited": cited,
+        "org/echo": recording,
+        "full": Broken(CapacityError("every seat is taken", where="/secret")),
+        "long": Broken(ContextLengthError("9000 tokens", where="/secret", fix="shorten it")),
+        "upstream": Broken(UpstreamError("no answer in 5 s")),
+        "bad": Broken(InputError("too odd")),
+        "bug": Broken(RuntimeError("secret /path/to/file")),
+        "late": Broken(UpstreamError("it broke off"), after=2),
+        "late-bug": Broken(RuntimeError("secret /path/to/file"), after=2),
+        "unfinished": ScriptedModel(lambda m: ""),
+    }
+    embedder = Letters()
+    assert isinstance(embedder, Embedder)
+    return start(create_app(models, embedders={"letters": embedder}, api_key=KEY))
+
+
+@pytest.fixture(scope="module")
+def client(server: Any) -> Any:
+    with openai.OpenAI(base_url=server.api, api_key=KEY, max_retries=0) as client:
+        yield client

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import AsyncGeneratorType
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
+from served_models import Letters
 from starlette.applications import Starlette
 
 from llmwright.answering import CitedAnswerer
@@ -115,3 +118,43 @@ def test_two_hundred_streams_at_once(start: Start) -> None:
         first = first or kept()  # the first round makes what is made once
         assert kept() == first
     assert model.most == REQUESTS
+
+
+def test_an_embedder_has_one_batch_at_a_time(start: Start) -> None:
+    """The first batch ends only when the second has long been asked for: were it let in, both
+    would be in."""
+    inside = most = asked = 0
+    second = threading.Event()
+
+    class Watched(Letters):
+        @property
+        def dimension(self) -> int:  # type: ignore[override]
+            nonlocal asked
+            asked += 1
+            if asked == 2:
+                asyncio.get_running_loop().create_task(turns())
+            return 26
+
+        def embed(self, texts: Sequence[str], *, kind: Any = "document") -> np.ndarray:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            assert second.wait(30)
+            inside -= 1
+            return super().embed(texts, kind=kind)
+
+    async def turns() -> None:
+        for _ in range(200):  # of the loop: enough for the second to come as far as it may
+            await asyncio.sleep(0)
+        second.set()
+
+    server = start(create_app({}, embedders={"a": Watched()}))
+
+    async def ask() -> list[int]:
+        body = {"model": "a", "input": "x"}
+        async with httpx.AsyncClient(base_url=server.api, timeout=60) as http:
+            answers = await asyncio.gather(*(http.post("/embeddings", json=body) for _ in "ab"))
+            return [answer.status_code for answer in answers]
+
+    assert asyncio.run(ask()) == [200, 200]
+    assert most == 1
