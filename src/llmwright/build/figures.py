@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmwright.core import Score
+from llmwright.core import PICTURE_STYLE, Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 _INK = "#010203"  # replaced by currentColor: no other mark has this colour
 _ACCENT = "#3b7dd8"
 _STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: searchable, and the page says in which font
-    "svg.hashsalt": "llmwright",  # the same picture, the same bytes
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    **PICTURE_STYLE,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), _INK),
     **dict.fromkeys(("xtick.color", "ytick.color"), _INK),
 }

@@ -35,6 +35,7 @@ from llmwright.core.hashing import canonical_json, content_hash, file_hash, tree
 from llmwright.core.journal import Journal
 from llmwright.core.lazy import lazy_exports
 from llmwright.core.lock import exclusive
+from llmwright.core.pictures import PICTURE_STYLE
 from llmwright.core.progress import progress
 from llmwright.core.sampling import SamplingParams
 from llmwright.core.settings import Settings, settings
@@ -62,6 +63,7 @@ from llmwright.core.types import (
 )
 
 __all__ = [
+    "PICTURE_STYLE",
     "CapacityError",
     "ChatModel",
     "Chunk",

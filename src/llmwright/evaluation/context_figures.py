@@ -5,21 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llmwright.core import PICTURE_STYLE
 from llmwright.evaluation.context_report import ContextReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "llmwright",  # the same picture, the same bytes
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 _COLORS = {
     "none": "#6b7280",
     "linear": "#d97706",
@@ -41,7 +35,7 @@ def draw_context(report: ContextReport, folder: Path) -> list[Path]:
             continue
         for ending in ("svg", "png"):
             path = folder / f"{name}.{ending}"
-            with mpl.rc_context(_STYLE):
+            with mpl.rc_context(PICTURE_STYLE):
                 metadata = {"Date": None} if ending == "svg" else {"Software": None}
                 figure.savefig(path, dpi=150, metadata=metadata, facecolor="white")
             written.append(path)
@@ -52,7 +46,7 @@ def _figure(width: float, height: float, panels: int = 1) -> tuple[Figure, list[
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(PICTURE_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, panels, squeeze=False)
     return figure, list(axes[0])

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from llmwright.core import PICTURE_STYLE
 from llmwright.quantization.compare import Comparison
 
-_STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "llmwright",  # the same picture, the same bytes
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 _PLAIN, _CHOSEN, _FULL = "#2563eb", "#d97706", "#6b7280"
 
 
@@ -25,7 +18,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
 
     results = comparison.results
     colors = [_CHOSEN if r == comparison.recommended else _PLAIN for r in results]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(PICTURE_STYLE):
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         quality, distance = figure.subplots(1, 2)
         full = comparison.full
