@@ -78,6 +78,16 @@ def test_windows_score_every_token_once(length, window, data):
         assert not new or end - new > begin  # there is something to predict from
 
 
+def test_windows_of_any_size_that_fits_and_half_of_it_as_the_stride_by_default(tiny):
+    limit = tiny.config.max_position_embeddings
+    ids = tiny.tokenizer.encode(TEXTS[1])[:26]
+    whole = perplexity(tiny, [ids])
+    assert perplexity(tiny, [ids], window=limit) == whole
+    assert perplexity(tiny, [ids], window=16) == perplexity(tiny, [ids], window=16, stride=8)
+    assert perplexity(tiny, [ids], window=16) != perplexity(tiny, [ids], window=16, stride=5)
+    assert perplexity(tiny, [ids], window=2).tokens == whole.tokens
+
+
 def test_bad_requests(tiny):
     limit = tiny.config.max_position_embeddings
     with pytest.raises(CapacityError, match=f"{limit + 1} tokens, and the model's context holds"):
@@ -87,5 +97,6 @@ def test_bad_requests(tiny):
     with pytest.raises(InputError, match="nothing can be scored"):
         perplexity(tiny, ["", "x"])
     for window, stride in [(limit + 1, 5), (8, 8), (8, 0), (1, 1)]:
-        with pytest.raises(ConfigurationError, match="cannot be read"):
+        with pytest.raises(ConfigurationError, match="cannot be read") as refused:
             perplexity(tiny, ["abc"], window=window, stride=stride)
+        assert refused.value.where == tiny.source

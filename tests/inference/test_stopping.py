@@ -41,3 +41,13 @@ def test_equals_the_definition_and_shows_only_what_is_certain(pieces, stops):
 
 def test_without_stops_nothing_is_held():
     assert StopFilter([]).push("text") == ("text", False)
+
+
+def test_only_what_may_begin_a_stop_string_is_held_back():
+    filter_ = StopFilter(["END"])
+    assert [filter_.push(piece) for piece in ("so ", "it E", "N", "s", "EN")] == [
+        ("so ", False), ("it ", False), ("", False), ("ENs", False), ("", False),
+    ]  # fmt: skip
+    assert filter_.flush() == "EN"
+    assert filter_.push("D. END, and more") == ("D. ", True)
+    assert filter_.flush() == ""

@@ -57,6 +57,12 @@ def test_other_forms_stand_side_by_side():
     assert four.half_scales and eight.half_scales
 
 
+@pytest.mark.parametrize(("bits", "kind"), [(3, INT4), (4, INT4), (5, INT8), (8, INT8)])
+def test_codes_of_more_than_four_bits_take_a_byte(bits, kind):
+    (matrix,) = parts(pack_linear([coded(6, bits, 32)], Arena(), dtype=BF))
+    assert matrix.kind == kind
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_zero_points_of_their_own_become_offsets(bits):
     (matrix,) = parts(pack_linear([coded(6, bits, 32)], Arena(), dtype=BF))
