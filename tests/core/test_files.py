@@ -228,3 +228,15 @@ def test_the_temporary_file_lies_beside_its_target_and_is_hidden(tmp_path):
             assert temporary.name.startswith(".a.txt.")
             if write is atomic_write:
                 temporary.write_text("new")
+
+
+def test_a_file_elsewhere_that_fails_is_not_called_a_failed_write(tmp_path):
+    elsewhere = tmp_path / "elsewhere" / "missing"
+    with pytest.raises(FileNotFoundError) as failed, atomic_write(tmp_path / "out" / "made"):
+        elsewhere.read_bytes()
+    assert failed.value.filename == str(elsewhere)
+    with (
+        pytest.raises(InputError, match="cannot write here"),
+        atomic_write(tmp_path / "out" / "made") as temporary,
+    ):
+        (temporary.parent / "gone" / "x").write_bytes(b"")

@@ -24,6 +24,10 @@ def _explained(path: Path, what: str, fix: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error.filename, str):  # of another place, which the block went to as well
+            place, here = Path(error.filename).absolute(), path.absolute()
+            if not (here.is_relative_to(place) or place.is_relative_to(here.parent)):
+                raise
         raise InputError(f"{what} ({error.strerror or error})", where=str(path), fix=fix) from error
 
 
@@ -37,7 +41,7 @@ def writing(
     path: Path, fix: str = "choose a folder you may write to, with enough space left"
 ) -> AbstractContextManager[None]:
     """Say where, and the way out, when the system does not let the block write ``path``: an
-    ``OSError`` becomes an ``InputError``."""
+    ``OSError`` becomes an ``InputError``, unless it names a file elsewhere."""
     return _explained(path, "cannot write here", fix)
 
 
