@@ -3,6 +3,7 @@
 Nothing here knows about models, documents or servers; nothing here imports another room.
 """
 
+from llmwright.core.compiling import CLibrary, Native
 from llmwright.core.endpoint import Endpoint, endpoint_of, is_endpoint
 from llmwright.core.errors import (
     CapacityError,
@@ -40,6 +41,7 @@ from llmwright.core.progress import progress
 from llmwright.core.sampling import SamplingParams
 from llmwright.core.settings import Settings, settings
 from llmwright.core.streams import closing, completed
+from llmwright.core.threads import waited
 from llmwright.core.toml import read_toml
 from llmwright.core.types import (
     ChatModel,
@@ -56,6 +58,7 @@ from llmwright.core.types import (
     Preference,
     Role,
     Score,
+    Search,
     SearchMode,
     Section,
     TokenLogprob,
@@ -64,6 +67,7 @@ from llmwright.core.types import (
 
 __all__ = [
     "PICTURE_STYLE",
+    "CLibrary",
     "CapacityError",
     "ChatModel",
     "Chunk",
@@ -85,11 +89,13 @@ __all__ = [
     "Message",
     "MissingDependencyError",
     "ModelSourceError",
+    "Native",
     "Preference",
     "RecipeError",
     "Role",
     "SamplingParams",
     "Score",
+    "Search",
     "SearchMode",
     "Section",
     "Settings",
@@ -119,6 +125,7 @@ __all__ = [
     "settings",
     "sweep",
     "tree_hash",
+    "waited",
     "write_json",
     "write_jsonl",
     "writing",

@@ -7,7 +7,7 @@ release all are, so evaluation, red team and gateway take any of them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -99,6 +99,11 @@ class Hit:
     chunk: Chunk
     score: float
     ranks: Mapping[str, int] = field(default_factory=dict)
+
+
+#: The ``top`` best hits for a query, best first. An index gives one; reranking, expansion and
+#: whatever else makes hits better takes one and gives one.
+Search = Callable[[str, int], Sequence[Hit]]
 
 
 @dataclass(frozen=True, slots=True)

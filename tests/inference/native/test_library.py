@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import platform
 import shutil
 import subprocess
@@ -14,16 +15,17 @@ import torch
 from native_models import decoder_of
 from native_steps import Text, read
 
-from llmwright.core import MissingDependencyError
-from llmwright.inference.native import NativeRunner, library, native_available
+from llmwright.core import MissingDependencyError, compiling
+from llmwright.inference.native import NativeRunner, native_available
+from llmwright.inference.native.library import KERNELS
 from llmwright.modeling import random_decoder
 
 
 @pytest.fixture
 def unbuilt(monkeypatch, tmp_path):
     """Nothing loaded, and an empty cache."""
-    monkeypatch.setattr(library, "_loaded", None)
-    monkeypatch.setattr(library, "_why_not", None)
+    monkeypatch.setattr(KERNELS, "_loaded", None)
+    monkeypatch.setattr(KERNELS, "_why_not", None)
     monkeypatch.setenv("LLMWRIGHT_CACHE", str(tmp_path))
     return tmp_path / "native"
 
@@ -79,7 +81,7 @@ def test_an_older_processor_computes_the_same(unbuilt, monkeypatch, tmp_path):
             expected = copy.deepcopy(decoder).float()(torch.tensor([ids]))[0]
         assert (logits - expected).square().mean().sqrt() < most * expected.std()
         assert torch.equal(logits, read(runner, Text(ids, [3, 0, 1]), 40))
-    assert library.library().lw_lanes() == 8
+    assert KERNELS.load().lw_lanes() == 8
 
 
 def test_compiled_once_by_many(unbuilt, monkeypatch, tmp_path):
@@ -90,7 +92,7 @@ def test_compiled_once_by_many(unbuilt, monkeypatch, tmp_path):
     # The whole of the sources would take its time: what is tested is who builds and when.
     real = compiler(tmp_path / "counting-cc", f'echo x >> {count}; exec cc -O0 "$@" -O0')
     monkeypatch.setenv("CC", real)
-    code = "from llmwright.inference.native.library import _build; print(_build())"
+    code = "from llmwright.inference.native.library import KERNELS; print(KERNELS.build())"
 
     def build(_: int) -> str:
         done = subprocess.run(
@@ -111,7 +113,7 @@ def copying(unbuilt, monkeypatch, tmp_path):
     """A compiler that notes what it is told and gives the kernels that are built already."""
     with pytest.MonkeyPatch.context() as before:
         before.delenv("LLMWRIGHT_CACHE")
-        built = library._build()
+        built = KERNELS.build()
     notes = tmp_path / "notes"
     body = f'echo "$@" >> {notes}; while [ "$1" != -o ]; do shift; done; cp {built} "$2"'
     monkeypatch.setenv("CC", compiler(tmp_path / "cc", body))
@@ -128,32 +130,30 @@ def test_built_once_for_one_compiler_and_one_processor(unbuilt, copying, monkeyp
     (line,) = copying.read_text().splitlines()
     for word in ("-O2", "-march=native", "-shared", "-fPIC", "forward.c", "-lpthread", "-lm"):
         assert word in line
-    assert library._build() == first  # nothing is compiled again
+    assert KERNELS.build() == first  # nothing is compiled again
     assert len(copying.read_text().splitlines()) == 1
-    monkeypatch.setattr(library, "_processor", lambda: "another")
-    assert library._build() != first
-    monkeypatch.setenv(
-        "CC", f"{library.os.environ['CC']} -m64"
-    )  # a compiler with a word of its own
-    assert library._build() != first
+    monkeypatch.setattr(compiling, "_processor", lambda: "another")
+    assert KERNELS.build() != first
+    monkeypatch.setenv("CC", f"{os.environ['CC']} -m64")  # a compiler with a word of its own
+    assert KERNELS.build() != first
     first_words = [line.split()[0] for line in copying.read_text().splitlines()]
     assert first_words == ["-O2", "-O2", "-m64"]
 
 
 def test_a_file_cut_short_is_built_anew_the_next_time(unbuilt, copying, monkeypatch):
-    target = library._build()
+    target = KERNELS.build()
     target.write_bytes(target.read_bytes()[:100])
     assert not native_available()
     assert not target.exists()
     assert not native_available()  # in this process the reason stands
-    monkeypatch.setattr(library, "_why_not", None)
+    monkeypatch.setattr(KERNELS, "_why_not", None)
     assert native_available() and target.exists()
 
 
 def test_the_processor_is_what_the_system_says_of_it_once(monkeypatch, tmp_path):
     info = "processor : 0\nmodel name : X 1\nflags : b a\nMHz : 7\n\nprocessor : 1\nmodel name : X 1\nflags : b a\n"
     (tmp_path / "cpuinfo").write_text(info)
-    monkeypatch.setattr(library, "Path", lambda path: tmp_path / path.removeprefix("/proc/"))
-    assert library._processor() == "flags : b a\nmodel name : X 1"
+    monkeypatch.setattr(compiling, "Path", lambda path: tmp_path / path.removeprefix("/proc/"))
+    assert compiling._processor() == "flags : b a\nmodel name : X 1"
     (tmp_path / "cpuinfo").unlink()
-    assert library._processor() == platform.processor()
+    assert compiling._processor() == platform.processor()

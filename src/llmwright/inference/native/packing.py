@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from llmwright.core import ConfigurationError
 from llmwright.inference.native.layout import BF16, F32, INT4, INT8, LinearC, MatrixC
-from llmwright.inference.native.library import library
+from llmwright.inference.native.library import KERNELS
 from llmwright.modeling import Decoder, QuantizedLinear, QuantizedWeight
 
 _CHUNK = 64 << 20
@@ -39,7 +39,7 @@ class Arena:
         size = values.numel() * values.element_size()
         if self._chunk is None or self._used + size + 64 > self._chunk.numel():
             self._chunk = torch.empty(max(_CHUNK, size + 64), dtype=torch.uint8)
-            library().lw_advise(self._chunk.data_ptr(), self._chunk.numel())
+            KERNELS.load().lw_advise(self._chunk.data_ptr(), self._chunk.numel())
             self.kept.append(self._chunk)
             self._used = -self._chunk.data_ptr() % 64
         place = self._chunk[self._used : self._used + size]
@@ -191,7 +191,7 @@ def _matrix(
     order: Tensor | None,
     dtype: torch.dtype,
 ) -> MatrixC:
-    lanes = library().lw_lanes()
+    lanes = KERNELS.load().lw_lanes()
     outputs = sum(layer.out_features for layer in layers)
     columns = _up(layers[0].in_features, 32)
     matrix = MatrixC(n=outputs, k=columns, group=1)

@@ -28,7 +28,7 @@ from torch import Tensor
 from llmwright.core import ConfigurationError, settings
 from llmwright.inference.native.adapters import PackedAdapter, pack_adapter
 from llmwright.inference.native.layout import KV_KINDS, CacheC, LayerC, ModelC, StepC
-from llmwright.inference.native.library import library
+from llmwright.inference.native.library import KERNELS
 from llmwright.inference.native.packing import Arena, pack_linear
 from llmwright.inference.runner import Output, Step
 from llmwright.modeling import Adapter, Decoder
@@ -64,7 +64,7 @@ class NativeRunner:
         self.blocks, self.block_size = blocks, block_size
         self._decoder, self._config = decoder, decoder.config
         self._kv_dtype = _kv_dtype(kv_dtype, decoder.dtype)
-        self._library = library()
+        self._library = KERNELS.load()
         self._arena = Arena()
         self._threads = threads or settings().threads or torch.get_num_threads()
         self._lock = threading.Lock()
@@ -197,7 +197,9 @@ def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:
     logits = logits.float().contiguous()
     places = torch.empty(len(logits), dtype=torch.int64)
     logprobs = torch.empty(len(logits))
-    library().lw_greedy(logits.data_ptr(), *logits.shape, places.data_ptr(), logprobs.data_ptr())
+    KERNELS.load().lw_greedy(
+        logits.data_ptr(), *logits.shape, places.data_ptr(), logprobs.data_ptr()
+    )
     return places, logprobs
 
 
