@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING
 from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
-    from llmwright.retrieval.analysis import analyze
-    from llmwright.retrieval.chunking import (
+    from llmwright.retrieval.chunking.recursive import (
         DEFAULT_OVERLAP,
         DEFAULT_SIZE,
         approximate_tokens,
         chunk_document,
     )
-    from llmwright.retrieval.fusion import reciprocal_rank_fusion
-    from llmwright.retrieval.index import Changes, Index
-    from llmwright.retrieval.lexical import BM25
-    from llmwright.retrieval.trec import search_documents, trec_lines
+    from llmwright.retrieval.index.index import Changes, Index
+    from llmwright.retrieval.index.trec import search_documents, trec_lines
+    from llmwright.retrieval.lexical.analysis import analyze
+    from llmwright.retrieval.lexical.bm25 import BM25
+    from llmwright.retrieval.ranking.fusion import reciprocal_rank_fusion
 
 _HOMES = {
-    "BM25": "lexical",
-    "Changes": "index",
-    "DEFAULT_OVERLAP": "chunking",
-    "DEFAULT_SIZE": "chunking",
-    "Index": "index",
-    "analyze": "analysis",
-    "approximate_tokens": "chunking",
-    "chunk_document": "chunking",
-    "reciprocal_rank_fusion": "fusion",
-    "search_documents": "trec",
-    "trec_lines": "trec",
+    "BM25": "lexical.bm25",
+    "Changes": "index.index",
+    "DEFAULT_OVERLAP": "chunking.recursive",
+    "DEFAULT_SIZE": "chunking.recursive",
+    "Index": "index.index",
+    "analyze": "lexical.analysis",
+    "approximate_tokens": "chunking.recursive",
+    "chunk_document": "chunking.recursive",
+    "reciprocal_rank_fusion": "ranking.fusion",
+    "search_documents": "index.trec",
+    "trec_lines": "index.trec",
 }
 
 __all__ = [

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from llmwright.core import InputError, SearchMode
-from llmwright.retrieval.index import Index
+from llmwright.retrieval.index.index import Index
 
 TAG = "llmwright"
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmwright.retrieval import analyze
-from llmwright.retrieval.analysis import analyze_query
+from llmwright.retrieval.lexical.analysis import analyze_query
 
 
 def test_english_is_stemmed_by_snowball():

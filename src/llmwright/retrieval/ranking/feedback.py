@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llmwright.retrieval.lexical import BM25
+from llmwright.retrieval.lexical.bm25 import BM25
 
 PASSAGES = 3
 WEIGHT = 0.5

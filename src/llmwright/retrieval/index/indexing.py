@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from llmwright.core import Chunk, Document, Embedder
 from llmwright.data import detect_language, scripts
-from llmwright.retrieval.chunking import chunk_document
-from llmwright.retrieval.dense import knows
-from llmwright.retrieval.lexical import passage_terms
-from llmwright.retrieval.records import document_row, to_json
-from llmwright.retrieval.store import State, chunk_schema
+from llmwright.retrieval.chunking.recursive import chunk_document
+from llmwright.retrieval.dense.cosine import knows
+from llmwright.retrieval.index.records import document_row, to_json
+from llmwright.retrieval.index.store import State, chunk_schema
+from llmwright.retrieval.lexical.bm25 import passage_terms
 
 
 def prepare(

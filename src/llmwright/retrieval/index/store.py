@@ -31,8 +31,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from llmwright.core import InputError, atomic_folder, exclusive, read_json, write_json
-from llmwright.retrieval.dense import build_ann_index
-from llmwright.retrieval.lexical import BM25
+from llmwright.retrieval.dense.cosine import build_ann_index
+from llmwright.retrieval.lexical.bm25 import BM25
 
 FORMAT = 2
 _KIND = "llmwright index"

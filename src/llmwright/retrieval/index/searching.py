@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from llmwright.core import Embedder
 from llmwright.data import detect_language
-from llmwright.retrieval import feedback
-from llmwright.retrieval.dense import ann_search, cosines, knows
-from llmwright.retrieval.fusion import best_rows, reciprocal_rank_fusion
-from llmwright.retrieval.lexical import query_terms
-from llmwright.retrieval.store import Snapshot
+from llmwright.retrieval.dense.cosine import ann_search, cosines, knows
+from llmwright.retrieval.index.store import Snapshot
+from llmwright.retrieval.lexical.bm25 import query_terms
+from llmwright.retrieval.ranking import feedback
+from llmwright.retrieval.ranking.fusion import best_rows, reciprocal_rank_fusion
 
 DEPTH = 100
 """Candidates each retriever gives to the fusion, at least."""

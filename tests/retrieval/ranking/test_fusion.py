@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llmwright.core import ConfigurationError
 from llmwright.retrieval import reciprocal_rank_fusion
-from llmwright.retrieval.fusion import best_rows
+from llmwright.retrieval.ranking.fusion import best_rows
 
 
 def test_worked_example():

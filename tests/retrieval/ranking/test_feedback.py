@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from llmwright.retrieval import BM25
-from llmwright.retrieval.feedback import BETA, LAMBDA, TERMS, expand_terms, expand_vector
-from llmwright.retrieval.lexical import passage_terms, query_terms, term_hash
+from llmwright.retrieval.lexical.bm25 import passage_terms, query_terms, term_hash
+from llmwright.retrieval.ranking.feedback import BETA, LAMBDA, TERMS, expand_terms, expand_vector
 
 
 def test_a_vector_moves_towards_the_passages_and_keeps_length_one():

@@ -24,11 +24,10 @@ from llmwright.core import (
     canonical_json,
     content_hash,
 )
-from llmwright.retrieval.chunking import DEFAULT_OVERLAP, DEFAULT_SIZE, check_sizes
-from llmwright.retrieval.dense import ANN_FROM
-from llmwright.retrieval.indexing import prepare
-from llmwright.retrieval.lexical import K1, B
-from llmwright.retrieval.records import (
+from llmwright.retrieval.chunking.recursive import DEFAULT_OVERLAP, DEFAULT_SIZE, check_sizes
+from llmwright.retrieval.dense.cosine import ANN_FROM
+from llmwright.retrieval.index.indexing import prepare
+from llmwright.retrieval.index.records import (
     CHUNK_COLUMNS,
     Filter,
     by_id,
@@ -37,8 +36,8 @@ from llmwright.retrieval.records import (
     to_chunk,
     to_document,
 )
-from llmwright.retrieval.searching import Ranked, Searcher
-from llmwright.retrieval.store import (
+from llmwright.retrieval.index.searching import Ranked, Searcher
+from llmwright.retrieval.index.store import (
     Snapshot,
     State,
     Transaction,
@@ -46,6 +45,7 @@ from llmwright.retrieval.store import (
     document_hashes,
     writer_lock,
 )
+from llmwright.retrieval.lexical.bm25 import K1, B
 
 _IN_MEMORY = 20_000  # chunks kept once read: about 30 MB; larger indexes read what they show
 

@@ -16,9 +16,9 @@ from hashing_embedder import HashingEmbedder
 
 from llmwright.core import CapacityError, Document, InputError
 from llmwright.retrieval import Index
-from llmwright.retrieval.store import Transaction, writer_lock
+from llmwright.retrieval.index.store import Transaction, writer_lock
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 # Rewrites all documents to say which round it is, telling when each round begins.
 WRITER = """

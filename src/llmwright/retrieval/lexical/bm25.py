@@ -36,7 +36,7 @@ import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
-from llmwright.retrieval.analysis import analyze_query, fragments, terms, words
+from llmwright.retrieval.lexical.analysis import analyze_query, fragments, terms, words
 
 K1 = 1.5
 B = 0.75

@@ -1,0 +1,1 @@
+"""Search by words: analysis of text and BM25."""

@@ -1,0 +1,1 @@
+"""One ranking from several, and a ranking made better."""
