@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from llmwright.retrieval.index.trec import search_documents, trec_lines
     from llmwright.retrieval.lexical.analysis import analyze
     from llmwright.retrieval.lexical.bm25 import BM25
-    from llmwright.retrieval.ranking.fusion import reciprocal_rank_fusion
+    from llmwright.retrieval.ranking.fusion import Fusion, reciprocal_rank_fusion
 
 _HOMES = {
     "BM25": "lexical.bm25",
     "Changes": "index.index",
     "DEFAULT_OVERLAP": "chunking.recursive",
     "DEFAULT_SIZE": "chunking.recursive",
+    "Fusion": "ranking.fusion",
     "Index": "index.index",
     "analyze": "lexical.analysis",
     "approximate_tokens": "chunking.recursive",
@@ -41,6 +42,7 @@ __all__ = [
     "DEFAULT_OVERLAP",
     "DEFAULT_SIZE",
     "Changes",
+    "Fusion",
     "Index",
     "analyze",
     "approximate_tokens",

@@ -46,6 +46,7 @@ from llmwright.retrieval.index.store import (
     writer_lock,
 )
 from llmwright.retrieval.lexical.bm25 import K1, B
+from llmwright.retrieval.ranking.fusion import DEFAULT_FUSION, Fusion
 
 _IN_MEMORY = 20_000  # chunks kept once read: about 30 MB; larger indexes read what they show
 
@@ -175,16 +176,18 @@ class Index:
         *,
         mode: SearchMode = "hybrid",
         filter: Filter | None = None,
+        fusion: Fusion = DEFAULT_FUSION,
     ) -> list[Hit]:
         """The ``top`` best chunks for a query, best first.
 
-        ``hybrid`` fuses both retrievers by reciprocal rank; the embedder votes only in languages
-        it knows, so ``dense`` alone finds nothing in others. The score is the fused one, BM25's
-        or the cosine. ``filter`` is a function of the chunk, or values that its metadata (or its
-        ``document_id``, ``language``, ``heading``) must have. A query without a word to look for
+        ``hybrid`` fuses both retrievers as ``fusion`` says, by reciprocal rank if not told; the
+        embedder votes only in languages it knows, so ``dense`` alone finds nothing in others.
+        The score is the fused one, BM25's or the cosine. ``filter`` is a function of the chunk,
+        or values that its metadata (or its ``document_id``, ``language``, ``heading``) must
+        have. A query without a word to look for
         finds nothing. Raises ``ConfigurationError`` for a mode or ``top`` that is not one.
         """
-        return self.search_many([query], top, mode=mode, filter=filter)[0]
+        return self.search_many([query], top, mode=mode, filter=filter, fusion=fusion)[0]
 
     def search_many(
         self,
@@ -193,6 +196,7 @@ class Index:
         *,
         mode: SearchMode = "hybrid",
         filter: Filter | None = None,
+        fusion: Fusion = DEFAULT_FUSION,
     ) -> list[list[Hit]]:
         """:meth:`search` for many queries at once; they are embedded in one batch."""
         if mode not in ("hybrid", "lexical", "dense"):
@@ -207,7 +211,7 @@ class Index:
         if filter is not None:
             accepts = matcher(filter)
             allowed = [accepts(chunk) for chunk in self._all]
-        found = self._searcher.search(queries, top, mode, allowed, lambda: self._embedder)
+        found = self._searcher.search(queries, top, mode, allowed, lambda: self._embedder, fusion)
         return self._hits(found)
 
     def documents(self) -> Iterator[Document]:

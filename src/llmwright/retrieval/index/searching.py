@@ -5,9 +5,7 @@ ordered by id. Filters are applied before ranking: a retriever never sees a row 
 allowed, and a strict filter does not shorten the result.
 
 A hybrid search is two rounds: both retrievers rank, their rankings are fused, both rank again
-with the best passages as feedback, and all four rankings are fused. The fusion constant is 10
-here, not the 60 of the paper: it was found for dozens of rankings, and with a few a first place
-should count for more (k = 10 is better than 60 on XQuAD and Cranfield alike).
+with the best passages as feedback, and all four rankings are fused.
 """
 
 from __future__ import annotations
@@ -24,12 +22,10 @@ from llmwright.retrieval.dense.cosine import ann_search, cosines, knows
 from llmwright.retrieval.index.store import Snapshot
 from llmwright.retrieval.lexical.bm25 import query_terms
 from llmwright.retrieval.ranking import feedback
-from llmwright.retrieval.ranking.fusion import best_rows, reciprocal_rank_fusion
+from llmwright.retrieval.ranking.fusion import DEFAULT_FUSION, Fusion, best_rows
 
 DEPTH = 100
 """Candidates each retriever gives to the fusion, at least."""
-
-FUSION_K = 10
 
 _BLOCK = 256  # queries scored by one matrix product
 
@@ -56,6 +52,7 @@ class Searcher:
         mode: str,
         allowed: Sequence[bool] | None,
         embedder: Callable[[], Embedder],
+        fusion: Fusion = DEFAULT_FUSION,
     ) -> list[Ranked]:
         """``embedder`` is called only if a query gets dense votes."""
         # Half of a surrogate pair is no character; a tokenizer would refuse the whole query.
@@ -80,7 +77,7 @@ class Searcher:
             rankings[i]["dense"] = found
         if mode != "hybrid":
             return [_single(ranking, top) for ranking in rankings]
-        first = [[row for row, _ in _fuse(ranking)[: feedback.PASSAGES]] for ranking in rankings]
+        first = [[row for row, _ in fusion(ranking)[: feedback.PASSAGES]] for ranking in rankings]
         voting = {row for i in vectors for row in first[i] if self._snapshot.votes[row]}
         passages = self._vectors_of(sorted(voting), exact)
         moved = {}
@@ -92,7 +89,7 @@ class Searcher:
                 moved[i] = feedback.expand_vector(vectors[i], np.array(near, np.float32))
         for i, found in self._dense(moved, mask, depth, exact).items():
             rankings[i]["dense feedback"] = found
-        return [_ranked(_fuse(ranking)[:top], ranking) for ranking in rankings]
+        return [_ranked(fusion(ranking)[:top], ranking) for ranking in rankings]
 
     def _votes_on(self, query: str) -> bool:
         """Whether the embedder knows the language of the query."""
@@ -140,12 +137,6 @@ class Searcher:
         column = self._snapshot.table(["vector"])["vector"].combine_chunks()
         flat: NDArray[np.float32] = column.flatten().to_numpy()
         return flat.reshape(self._snapshot.state.chunks, -1)
-
-
-def _fuse(rankings: dict[str, Scored]) -> Scored:
-    weights = [feedback.WEIGHT if name.endswith("feedback") else 1.0 for name in rankings]
-    rows = [[row for row, _ in ranking] for ranking in rankings.values()]
-    return reciprocal_rank_fusion(rows, FUSION_K, weights)
 
 
 def _single(rankings: dict[str, Scored], top: int) -> Ranked:

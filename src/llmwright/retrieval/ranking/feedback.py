@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from llmwright.retrieval.lexical.bm25 import BM25
 
 PASSAGES = 3
-WEIGHT = 0.5
 TERMS = 10
 LAMBDA = 0.2
 BETA = 0.6

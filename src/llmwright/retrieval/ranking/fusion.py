@@ -1,15 +1,31 @@
-"""Merge rankings by reciprocal rank fusion, which needs no scores that compare.
+"""Merge rankings into one: by reciprocal ranks, or by a weighted sum of normalised scores.
 
-    score(d) = sum over rankings r that hold d of  w_r / (k + rank_r(d)),   rank from 1
+    rrf        score(d) = sum over r that hold d of  w_r / (k + rank_r(d)),        rank from 1
+    weighted   score(d) = sum over r of  w_r * n_r(s_r(d))  /  sum over r of  w_r
 
-Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and individual rank
-learning methods", SIGIR 2009, who found k = 60. Costs one pass over the rankings.
+    n_r(s)     theoretical   (s - m_r) / (max_r - m_r)       m_r: the least score r can give
+               minmax        (s - min_r) / (max_r - min_r)
+               zscore        (s - mean_r) / deviation_r
+
+Reciprocal ranks (Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion outperforms Condorcet
+and individual rank learning methods", SIGIR 2009, who found k = 60 for dozens of rankings; with a
+few, a first place should count for more) need no scores that compare. Weighted sums keep how much
+better the best is, and with learned weights do better in Bruch, Gai and Ingber, "An Analysis of
+Fusion Functions for Hybrid Retrieval", 2022, arXiv 2210.11934, whose normalisation by the
+theoretical minimum (0 for BM25, -1 for a cosine) is the default: unlike min-max it does not move
+with the worst row that happened to be found.
+
+A row that a ranking lacks counts there as its least: the last row's score where the ranking is as
+deep as the deepest, m_r where it ended sooner because nothing more was found.
+
+Costs one pass over the rankings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +33,103 @@ from numpy.typing import NDArray
 from llmwright.core import ConfigurationError
 
 K = 60
+FUSION_K = 10
+FEEDBACK_WEIGHT = 0.5
+
+Method = Literal["rrf", "weighted"]
+Normalisation = Literal["theoretical", "minmax", "zscore"]
 
 Id = TypeVar("Id", str, int)
+
+_FLOORS = {"dense": -1.0, "late": -1.0}  # by the first word of a retriever's name; 0 otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How the rankings of several retrievers become one. Callable.
+
+    ``weights`` go by the name of the retriever ("lexical", "dense", ...). One that is not named
+    weighs 1, and what it found by feedback ("lexical feedback") half of what it weighs itself.
+    A retriever of weight 0 is not heard. ``k`` is for ``rrf``, ``normalisation`` for ``weighted``.
+    """
+
+    method: Method = "rrf"
+    k: float = FUSION_K
+    weights: Mapping[str, float] = field(default_factory=dict)
+    normalisation: Normalisation = "theoretical"
+
+    def __post_init__(self) -> None:
+        if self.method not in ("rrf", "weighted"):
+            raise _unusable(f"{self.method!r} is not a method", "use rrf or weighted")
+        if self.normalisation not in ("theoretical", "minmax", "zscore"):
+            raise _unusable(
+                f"{self.normalisation!r} is not a normalisation",
+                "use theoretical, minmax or zscore",
+            )
+        if not 0 <= self.k < float("inf"):
+            raise _unusable(f"k is {self.k}", "give 0 or more")
+        for name, weight in self.weights.items():
+            if not 0 <= weight < float("inf"):
+                raise _unusable(f"the weight of {name!r} is {weight}", "give 0 or more")
+
+    def weight(self, name: str) -> float:
+        """What the ranking of a retriever weighs."""
+        base = name.removesuffix(" feedback")
+        if name in self.weights or name == base:
+            return float(self.weights.get(name, 1.0))
+        return FEEDBACK_WEIGHT * self.weight(base)
+
+    def __call__(
+        self, rankings: Mapping[str, Sequence[tuple[Id, float]]]
+    ) -> list[tuple[Id, float]]:
+        """Rows (or ids) with their fused scores, best first; equal scores are ordered by row.
+
+        ``rankings``: by name of the retriever, each row once with its score, best first.
+        """
+        heard = {name: r for name, r in rankings.items() if r and self.weight(name) > 0}
+        weights = [self.weight(name) for name in heard]
+        if self.method == "rrf":
+            rows = [[row for row, _ in ranking] for ranking in heard.values()]
+            return reciprocal_rank_fusion(rows, self.k, weights)
+        depth = max(map(len, heard.values()), default=0)
+        fused: dict[Id, float] = {row: 0.0 for r in heard.values() for row, _ in r}
+        for (name, ranking), weight in zip(heard.items(), weights, strict=True):
+            scores = np.array([score for _, score in ranking], np.float64)
+            normal, missing = normalised(scores, self.normalisation, floor(name), depth)
+            found = dict(zip((row for row, _ in ranking), normal.tolist(), strict=True))
+            share = weight / sum(weights)
+            for row in fused:
+                fused[row] += share * found.get(row, missing)
+        return sorted(fused.items(), key=lambda item: (-item[1], item[0]))
+
+
+DEFAULT_FUSION = Fusion()
+
+
+def floor(name: str) -> float:
+    """The least score that the retriever of this name can give: -1 for cosines, else 0."""
+    return _FLOORS.get(name.partition(" ")[0], 0.0)
+
+
+def normalised(
+    scores: NDArray[np.float64], how: Normalisation, least: float, depth: int
+) -> tuple[NDArray[np.float64], float]:
+    """A ranking's scores [rows] on a common scale, and what a row that it lacks counts.
+
+    ``least`` is the least score possible, ``depth`` how many rows could have been found.
+    """
+    low, high = scores.min(), scores.max()
+    if how == "zscore":
+        centre, width = float(scores.mean()), float(scores.std())
+    else:
+        centre = float(min(low, least) if how == "theoretical" else low)
+        width = float(high - centre)
+    if not width:  # all rows equal: as good as the best, or neither good nor bad
+        same = np.full(len(scores), 0.0 if how == "zscore" else 1.0)
+        return same, 0.0
+    normal = (scores - centre) / width
+    ended = how == "theoretical" and len(scores) < depth
+    return normal, 0.0 if ended else float(normal.min())
 
 
 def reciprocal_rank_fusion(
@@ -30,20 +141,23 @@ def reciprocal_rank_fusion(
     is negative or the weights are not one for each ranking.
     """
     if k < 0:
-        raise ConfigurationError(f"k is {k}", where="rank fusion", fix="give 0 or more")
+        raise _unusable(f"k is {k}", "give 0 or more")
     if weights is None:
         weights = [1.0] * len(rankings)
     if len(weights) != len(rankings):
-        raise ConfigurationError(
+        raise _unusable(
             f"{len(weights)} weights for {len(rankings)} rankings",
-            where="rank fusion",
-            fix="give one weight for each ranking",
+            "give one weight for each ranking",
         )
     scores: dict[Id, float] = {}
     for ranking, weight in zip(rankings, weights, strict=True):
         for rank, identity in enumerate(dict.fromkeys(ranking), start=1):
             scores[identity] = scores.get(identity, 0.0) + weight / (k + rank)
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _unusable(what: str, fix: str) -> ConfigurationError:
+    return ConfigurationError(what, where="rank fusion", fix=fix)
 
 
 def best_rows(
