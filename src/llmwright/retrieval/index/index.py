@@ -199,20 +199,53 @@ class Index:
         fusion: Fusion = DEFAULT_FUSION,
     ) -> list[list[Hit]]:
         """:meth:`search` for many queries at once; they are embedded in one batch."""
+        if not self._check_search(mode, top):
+            return [[] for _ in queries]
+        allowed = self._allowed(filter)
+        found = self._searcher.search(queries, top, mode, allowed, lambda: self._embedder, fusion)
+        return self._hits(found)
+
+    def rankings(
+        self,
+        queries: Sequence[str],
+        depth: int = 100,
+        *,
+        filter: Filter | None = None,
+        fusion: Fusion = DEFAULT_FUSION,
+    ) -> list[dict[str, list[tuple[str, float]]]]:
+        """What each retriever of a hybrid search finds, by its name, before they are fused.
+
+        For each query, by name, (chunk id, score), best first and at least ``depth`` where there
+        are as many: what ``ranking.learning.learn_fusion`` learns weights from, and what further
+        retrievers' rankings can join. ``fusion`` chooses the passages that are fed back.
+        """
+        if not self._check_search("hybrid", depth):
+            return [{} for _ in queries]
+        allowed = self._allowed(filter)
+        ranked = self._searcher.rankings(
+            queries, depth, "hybrid", allowed, lambda: self._embedder, fusion
+        )
+        ids = list(self._snapshot.row_of)
+        return [
+            {name: [(ids[row], score) for row, score in found] for name, found in by_name.items()}
+            for by_name in ranked
+        ]
+
+    def _check_search(self, mode: str, top: int) -> bool:
+        """Whether there is anything to search."""
         if mode not in ("hybrid", "lexical", "dense"):
             raise ConfigurationError(
                 f"{mode!r} is not a mode", where="search", fix="use hybrid, lexical or dense"
             )
         if top < 1:
             raise ConfigurationError(f"top is {top}", where="search", fix="give 1 or more")
-        if not self._snapshot.state.chunks:
-            return [[] for _ in queries]
-        allowed = None
-        if filter is not None:
-            accepts = matcher(filter)
-            allowed = [accepts(chunk) for chunk in self._all]
-        found = self._searcher.search(queries, top, mode, allowed, lambda: self._embedder, fusion)
-        return self._hits(found)
+        return bool(self._snapshot.state.chunks)
+
+    def _allowed(self, filter: Filter | None) -> list[bool] | None:
+        if filter is None:
+            return None
+        accepts = matcher(filter)
+        return [accepts(chunk) for chunk in self._all]
 
     def documents(self) -> Iterator[Document]:
         """All documents, in the order of their ids."""

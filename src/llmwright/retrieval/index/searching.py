@@ -55,6 +55,22 @@ class Searcher:
         fusion: Fusion = DEFAULT_FUSION,
     ) -> list[Ranked]:
         """``embedder`` is called only if a query gets dense votes."""
+        rankings = self.rankings(queries, top, mode, allowed, embedder, fusion)
+        if mode != "hybrid":
+            return [_single(ranking, top) for ranking in rankings]
+        return [_ranked(fusion(ranking)[:top], ranking) for ranking in rankings]
+
+    def rankings(
+        self,
+        queries: Sequence[str],
+        top: int,
+        mode: str,
+        allowed: Sequence[bool] | None,
+        embedder: Callable[[], Embedder],
+        fusion: Fusion = DEFAULT_FUSION,
+    ) -> list[dict[str, Scored]]:
+        """What each retriever found, by its name, before the fusion: what weights are learned
+        from. ``fusion`` chooses the passages that are fed back."""
         # Half of a surrogate pair is no character; a tokenizer would refuse the whole query.
         queries = [query.encode(errors="replace").decode() for query in queries]
         count = self._snapshot.state.chunks
@@ -76,7 +92,7 @@ class Searcher:
         for i, found in self._dense(vectors, mask, depth, exact).items():
             rankings[i]["dense"] = found
         if mode != "hybrid":
-            return [_single(ranking, top) for ranking in rankings]
+            return rankings
         first = [[row for row, _ in fusion(ranking)[: feedback.PASSAGES]] for ranking in rankings]
         voting = {row for i in vectors for row in first[i] if self._snapshot.votes[row]}
         passages = self._vectors_of(sorted(voting), exact)
@@ -89,7 +105,7 @@ class Searcher:
                 moved[i] = feedback.expand_vector(vectors[i], np.array(near, np.float32))
         for i, found in self._dense(moved, mask, depth, exact).items():
             rankings[i]["dense feedback"] = found
-        return [_ranked(fusion(ranking)[:top], ranking) for ranking in rankings]
+        return rankings
 
     def _votes_on(self, query: str) -> bool:
         """Whether the embedder knows the language of the query."""
