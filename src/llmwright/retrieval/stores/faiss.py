@@ -135,7 +135,7 @@ class FaissStore:
     def _trained_on(self) -> int:
         """Entries for which the partitions were made."""
         if isinstance(self._index, faiss.IndexIVFFlat):
-            return (self._index.nlist // 4) ** 2
+            return (int(self._index.nlist) // 4) ** 2
         return _PARTITIONED_FROM // 2
 
     def _write(self, index: Any, rows: Sequence[Mapping[str, Any]]) -> None:
