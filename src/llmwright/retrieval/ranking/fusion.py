@@ -41,6 +41,7 @@ Normalisation = Literal["theoretical", "minmax", "zscore"]
 
 Id = TypeVar("Id", str, int)
 
+_TINY = 1e-300  # of a sum of weights, where nobody is heard
 _FLOORS = {"dense": -1.0, "late": -1.0}  # by the first word of a retriever's name; 0 otherwise
 
 
@@ -86,21 +87,42 @@ class Fusion:
 
         ``rankings``: by name of the retriever, each row once with its score, best first.
         """
-        heard = {name: r for name, r in rankings.items() if r and self.weight(name) > 0}
-        weights = [self.weight(name) for name in heard]
         if self.method == "rrf":
+            heard = {name: r for name, r in rankings.items() if r and self.weight(name) > 0}
+            weights = [self.weight(name) for name in heard]
             rows = [[row for row, _ in ranking] for ranking in heard.values()]
             return reciprocal_rank_fusion(rows, self.k, weights)
-        depth = max(map(len, heard.values()), default=0)
-        fused: dict[Id, float] = {row: 0.0 for r in heard.values() for row, _ in r}
-        for (name, ranking), weight in zip(heard.items(), weights, strict=True):
-            scores = np.array([score for _, score in ranking], np.float64)
-            normal, missing = normalised(scores, self.normalisation, floor(name), depth)
-            found = dict(zip((row for row, _ in ranking), normal.tolist(), strict=True))
-            share = weight / sum(weights)
-            for row in fused:
-                fused[row] += share * found.get(row, missing)
-        return sorted(fused.items(), key=lambda item: (-item[1], item[0]))
+        ids, votes, found = self.votes(rankings)
+        each = np.array([self.weight(name) for name in rankings])[:, None]  # [rankings, 1]
+        # Summed over the first axis, so that rows with equal votes get equal sums.
+        total = (each * votes).sum(axis=0) / max(each[found.any(axis=1)].sum(), _TINY)
+        some = ((each > 0) & found).any(axis=0)  # [rows]
+        fused = [(ids[i], float(total[i])) for i in np.flatnonzero(some)]
+        return sorted(fused, key=lambda item: (-item[1], item[0]))
+
+    def votes(
+        self, rankings: Mapping[str, Sequence[tuple[Id, float]]]
+    ) -> tuple[list[Id], NDArray[np.float64], NDArray[np.bool_]]:
+        """What is summed, before weights: rows in order, votes and whether found, each
+        [rankings, rows]."""
+        ids = sorted({row for ranking in rankings.values() for row, _ in ranking})
+        column = {row: i for i, row in enumerate(ids)}
+        votes = np.zeros((len(rankings), len(ids)))
+        found = np.zeros(votes.shape, np.bool_)
+        depth = max(map(len, rankings.values()), default=0)
+        for number, (name, ranking) in enumerate(rankings.items()):
+            if not ranking:
+                continue
+            at = [column[row] for row, _ in ranking]
+            found[number, at] = True
+            if self.method == "rrf":
+                votes[number, at] = 1 / (self.k + np.arange(1, len(at) + 1))
+            else:
+                scores = np.array([score for _, score in ranking], np.float64)
+                normal, missing = normalised(scores, self.normalisation, floor(name), depth)
+                votes[number] = missing
+                votes[number, at] = normal
+        return ids, votes, found
 
 
 DEFAULT_FUSION = Fusion()
