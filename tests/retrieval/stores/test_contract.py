@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmwright.core import ConfigurationError, InputError
+from llmwright.core import ConfigurationError, InputError, MissingDependencyError
 from llmwright.retrieval.stores import Entry, MemoryStore, VectorStore, open_store
 
 DIMENSION = 8
-KINDS = ("memory", "lance", "faiss", "faiss-hnsw", "faiss-ivf", "qdrant", "milvus")
+# Sources of servers, separated by blanks, whose collections are emptied: "qdrant:http://host#tests".
+SERVERS = tuple(os.environ.get("LLMWRIGHT_TEST_STORES", "").split())
+KINDS = ("memory", "lance", "faiss", "faiss-hnsw", "faiss-ivf", "qdrant", "milvus", *SERVERS)
 NASTY = ("a", "b'; DROP", 'c" or "1"=="1', "д-é-日本-🙂", "e\\'", "f\n\t", "g" * 300, "%_*")
 
 
 def place(kind: str, folder) -> str:
+    if kind in SERVERS:
+        return kind
     names = {"memory": "memory:", "milvus": f"milvus:{folder}/store.db"}
     return names.get(kind, f"{kind}:{folder}/store")
+
+
+def emptied(source: str) -> VectorStore:
+    """A server keeps what an earlier test wrote."""
+    store = open_store(source, DIMENSION)
+    while store.count():
+        store.delete([one.id for one in store.search(unit(1), 100)])
+    return store
 
 
 @pytest.fixture(params=KINDS)
@@ -27,7 +42,7 @@ def kind(request) -> str:
 
 @pytest.fixture
 def store(kind, tmp_path):
-    opened = open_store(place(kind, tmp_path), DIMENSION)
+    opened = emptied(place(kind, tmp_path))
     yield opened
     opened.close()
 
@@ -117,7 +132,7 @@ def test_a_filter_does_not_shorten_the_result_and_lets_nothing_slip(store):
 def test_any_history_is_that_of_the_reference(kind, tmp_path_factory, data):
     """Upserts and deletes at random: the same entries as in memory, whatever the filter."""
     reference = MemoryStore(DIMENSION)
-    tried = open_store(place(kind, tmp_path_factory.mktemp("s")), DIMENSION)
+    tried = emptied(place(kind, tmp_path_factory.mktemp("s")))
     drawn = vectors(200, seed=data.draw(st.integers(0, 99)))
     numbers = st.lists(st.integers(0, 39), unique=True, max_size=12)
     for step in range(data.draw(st.integers(1, 4))):
@@ -141,7 +156,7 @@ def test_any_history_is_that_of_the_reference(kind, tmp_path_factory, data):
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_what_was_written_is_there_when_opened_again(kind, tmp_path):
     source = place(kind, tmp_path)
-    first = open_store(source, DIMENSION)
+    first = emptied(source)
     first.upsert([Entry("a", unit(1), {"k": "v"}), Entry("b", unit(0, 1))])
     first.delete(["b"])
     first.close()
@@ -169,6 +184,15 @@ def test_what_cannot_be_an_entry(store):
     with pytest.raises(ConfigurationError, match="top is 0"):
         store.search(unit(1), 0)
     assert store.count() == 0
+
+
+@pytest.mark.parametrize("kind", ["weaviate", "pinecone"])
+def test_a_client_that_is_missing_is_named(kind, monkeypatch):
+    monkeypatch.setitem(sys.modules, kind, None)
+    monkeypatch.delitem(sys.modules, f"llmwright.retrieval.stores.{kind}", raising=False)
+    with pytest.raises(MissingDependencyError, match=f"{kind} needs {kind}") as caught:
+        open_store(f"{kind}:somewhere", DIMENSION)
+    assert f"pip install {kind}" in str(caught.value)
 
 
 @pytest.mark.parametrize("source", ["", "lance", "lance:", "memory:x", "redis:there"])

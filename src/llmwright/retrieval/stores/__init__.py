@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from llmwright.retrieval.stores.memory import MemoryStore
     from llmwright.retrieval.stores.milvus import MilvusStore
     from llmwright.retrieval.stores.open import open_store
+    from llmwright.retrieval.stores.pinecone import PineconeStore
     from llmwright.retrieval.stores.qdrant import QdrantStore
+    from llmwright.retrieval.stores.weaviate import WeaviateStore
 
 _HOMES = {
     "Entry": "entry",
@@ -27,8 +29,10 @@ _HOMES = {
     "LanceStore": "lance",
     "MemoryStore": "memory",
     "MilvusStore": "milvus",
+    "PineconeStore": "pinecone",
     "QdrantStore": "qdrant",
     "VectorStore": "entry",
+    "WeaviateStore": "weaviate",
     "open_store": "open",
 }
 
@@ -39,8 +43,10 @@ __all__ = [
     "LanceStore",
     "MemoryStore",
     "MilvusStore",
+    "PineconeStore",
     "QdrantStore",
     "VectorStore",
+    "WeaviateStore",
     "open_store",
 ]
 

@@ -5,8 +5,10 @@
     faiss:FOLDER                FAISS; faiss-hnsw:FOLDER and faiss-ivf:FOLDER approximate
     qdrant:FOLDER or URL        Qdrant's local mode, or a server
     milvus:FILE.db or URL       Milvus Lite, or a server
+    weaviate:URL                a server
+    pinecone:INDEX              the service
 
-Behind ``#`` stands the collection of a server, ``llmwright`` where none is named.
+Behind ``#`` stands the collection (Pinecone: the namespace), ``llmwright`` where none is named.
 """
 
 from __future__ import annotations
@@ -24,6 +26,17 @@ _KINDS = {
     "faiss-ivf": ("faiss", "FaissStore"),
     "qdrant": ("qdrant", "QdrantStore"),
     "milvus": ("milvus", "MilvusStore"),
+    "weaviate": ("weaviate", "WeaviateStore"),
+    "pinecone": ("pinecone", "PineconeStore"),
+}
+
+_CLIENTS = {
+    "lance": "'llmwright[rag]'",
+    "faiss": "faiss-cpu",
+    "qdrant": "qdrant-client",
+    "milvus": "'pymilvus[milvus_lite]'",
+    "weaviate": "weaviate-client",
+    "pinecone": "pinecone",
 }
 
 
@@ -46,7 +59,7 @@ def open_store(source: str, dimension: int) -> VectorStore:
         store = getattr(import_module(f"llmwright.retrieval.stores.{module}"), name)
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"the store {kind} needs {error.name}", fix="pip install 'llmwright[stores]'"
+            f"the store {kind} needs {error.name}", fix=f"pip install {_CLIENTS[module]}"
         ) from error
     made: VectorStore
     if kind == "memory":
