@@ -197,3 +197,19 @@ def _renamed(tensors: Mapping[str, Tensor], config: BertConfig) -> Iterator[tupl
                 yield f"{new}.{ours}.{kind}", tensors[f"{old}.{theirs}.{kind}"]
             qkv = [tensors[f"{old}.attention.self.{n}.{kind}"] for n in ("query", "key", "value")]
             yield f"{new}.qkv.{kind}", torch.cat(qkv)
+
+
+def checkpoint_tensors(encoder: BertEncoder) -> Iterator[tuple[str, Tensor]]:
+    """The weights under the names that ``load_bert`` and transformers read, in float32."""
+    weights = {name: t.detach().cpu().float() for name, t in encoder.state_dict().items()}
+    for theirs, ours in _NAMES:
+        for kind in ("weight", "bias") if "LayerNorm" in theirs else ("weight",):
+            yield f"{theirs}.{kind}", weights[f"{ours}.{kind}"]
+    for index in range(encoder.config.num_hidden_layers):
+        old, new = f"encoder.layer.{index}", f"layers.{index}"
+        for kind in ("weight", "bias"):
+            for theirs, ours in _LAYER_NAMES:
+                yield f"{old}.{theirs}.{kind}", weights[f"{new}.{ours}.{kind}"]
+            parts = weights[f"{new}.qkv.{kind}"].chunk(3)
+            for name, part in zip(("query", "key", "value"), parts, strict=True):
+                yield f"{old}.attention.self.{name}.{kind}", part

@@ -25,10 +25,20 @@ from torch import Tensor
 
 from llmwright.core import ModelSourceError, progress, read_json, settings
 from llmwright.embeddings.bert import BertEncoder, load_bert
+from llmwright.embeddings.projection import is_plain, load_projection, projection_folder
 
 # Large enough to keep the cores busy, small enough for the activations to stay in cache.
 BATCH_TOKENS = 2048
 _TOKENIZED_AT_ONCE = 4096  # texts; bounds the memory of a long run
+# What may stand in modules.json, in this order.
+_MODULES = {
+    (),
+    ("Transformer",),
+    ("Transformer", "Pooling"),
+    ("Transformer", "Pooling", "Normalize"),
+    ("Transformer", "Pooling", "Dense"),
+    ("Transformer", "Pooling", "Dense", "Normalize"),
+}
 _POOLINGS: dict[str, Literal["mean", "cls"]] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -50,11 +60,14 @@ class BertEmbedder:
         pooling: Literal["mean", "cls"] = "mean",
         prompts: dict[str, str] | None = None,
         lower_case: bool = False,
+        projection: Tensor | None = None,
     ) -> None:
         self.name = name
         self.fingerprint = fingerprint
         self.languages = languages
-        self.dimension = encoder.config.hidden_size
+        # [dimension, hidden], behind pooling
+        self._projection = projection
+        self.dimension = encoder.config.hidden_size if projection is None else len(projection)
         self.max_tokens = min(max_tokens, encoder.config.max_position_embeddings)
         self._encoder = encoder
         self._tokenizer = tokenizer
@@ -74,9 +87,10 @@ class BertEmbedder:
         encoder = load_bert(folder)
         limits = _optional(folder / "sentence_bert_config.json")
         asked = _optional(folder / "config_sentence_transformers.json").get("prompts") or {}
+        dense = projection_folder(folder)
         return cls(
             encoder,
-            _load_tokenizer(folder),
+            load_tokenizer(folder),
             name=name,
             fingerprint=fingerprint,
             languages=languages,
@@ -84,6 +98,7 @@ class BertEmbedder:
             pooling=pooling_of(folder) or "mean",
             prompts={kind: str(text) for kind, text in asked.items()},
             lower_case=bool(limits.get("do_lower_case")),
+            projection=load_projection(dense, encoder.config.hidden_size) if dense else None,
         )
 
     def __repr__(self) -> str:
@@ -120,7 +135,10 @@ class BertEmbedder:
     def _pool(self, hidden: list[Tensor]) -> Tensor:
         # each [texts, tokens, hidden] -> [texts, hidden]
         pooled = [h.mean(1) if self._pooling == "mean" else h[:, 0] for h in hidden]
-        return F.normalize(torch.cat(pooled), dim=1)
+        vectors = torch.cat(pooled)
+        if self._projection is not None:
+            vectors = vectors @ self._projection.T  # [texts, dimension]
+        return F.normalize(vectors, dim=1)
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -145,7 +163,7 @@ def _shown(texts: int, batches: int) -> Any:
 
 def fits(folder: Path) -> bool:
     """Whether ``BertEmbedder`` computes what the folder describes: BERT, one pooling of those
-    we know, and no further module than normalisation."""
+    we know, and no further module than a plain projection and normalisation."""
     config = read_json(folder / "config.json")
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in _modules(folder)]
     return (
@@ -154,7 +172,8 @@ def fits(folder: Path) -> bool:
         and config.get("position_embedding_type", "absolute") == "absolute"
         and not config.get("is_decoder")
         and (folder / "tokenizer.json").is_file()
-        and set(kinds) <= {"Transformer", "Pooling", "Normalize"}
+        and tuple(kinds) in _MODULES
+        and ((dense := projection_folder(folder)) is None or is_plain(dense))
         and pooling_of(folder) is not None
     )
 
@@ -179,7 +198,8 @@ def _optional(path: Path) -> dict[str, Any]:
     return dict(read_json(path)) if path.is_file() else {}
 
 
-def _load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of an encoder's folder. Raises ``ModelSourceError``."""
     where, fix = str(folder), "fetch the model again"
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

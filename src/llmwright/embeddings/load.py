@@ -32,7 +32,7 @@ def load_embedder(source: str | Path) -> Embedder:
             where=text,
             fix="give the folder with config.json and safetensors",
         )
-    name = _name(text)
+    name = model_name(text)
     names = [text, str(read_json(files.path / "config.json").get("_name_or_path", ""))]
     languages = model_languages(names, files.path)
 
@@ -49,7 +49,7 @@ def load_embedder(source: str | Path) -> Embedder:
     )
 
 
-def _name(source: str) -> str:
+def model_name(source: str) -> str:
     """What the model is called: never a path of this machine, which would enter a release."""
     scheme, _, rest = source.partition(":")
     return rest if scheme in ("pypi", "hf") else Path(source).resolve().name
