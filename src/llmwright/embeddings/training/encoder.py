@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from llmwright.core import ConfigurationError, ModelSourceError, atomic_folder, read_json
+from llmwright.core import ModelSourceError, atomic_folder, read_json
 from llmwright.embeddings.bert import BertEncoder, checkpoint_tensors, load_bert
 from llmwright.embeddings.encoder import fits, load_tokenizer, pooling_of
 from llmwright.embeddings.languages import model_languages
