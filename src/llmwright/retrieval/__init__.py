@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
-    from llmwright.retrieval.chunking.recursive import (
-        DEFAULT_OVERLAP,
-        DEFAULT_SIZE,
-        approximate_tokens,
-        chunk_document,
-    )
+    from llmwright.retrieval.chunking.chunker import chunk_document
+    from llmwright.retrieval.chunking.parents import parent_search
+    from llmwright.retrieval.chunking.settings import DEFAULT_OVERLAP, DEFAULT_SIZE, ChunkSettings
+    from llmwright.retrieval.chunking.spans import approximate_tokens
     from llmwright.retrieval.index.index import Changes, Index
     from llmwright.retrieval.index.trec import search_documents, trec_lines
     from llmwright.retrieval.lexical.analysis import analyze
@@ -25,13 +23,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "BM25": "lexical.bm25",
     "Changes": "index.index",
-    "DEFAULT_OVERLAP": "chunking.recursive",
-    "DEFAULT_SIZE": "chunking.recursive",
+    "ChunkSettings": "chunking.settings",
+    "DEFAULT_OVERLAP": "chunking.settings",
+    "DEFAULT_SIZE": "chunking.settings",
     "Fusion": "ranking.fusion",
     "Index": "index.index",
     "analyze": "lexical.analysis",
-    "approximate_tokens": "chunking.recursive",
-    "chunk_document": "chunking.recursive",
+    "approximate_tokens": "chunking.spans",
+    "chunk_document": "chunking.chunker",
+    "parent_search": "chunking.parents",
     "reciprocal_rank_fusion": "ranking.fusion",
     "search_documents": "index.trec",
     "trec_lines": "index.trec",
@@ -42,11 +42,13 @@ __all__ = [
     "DEFAULT_OVERLAP",
     "DEFAULT_SIZE",
     "Changes",
+    "ChunkSettings",
     "Fusion",
     "Index",
     "analyze",
     "approximate_tokens",
     "chunk_document",
+    "parent_search",
     "reciprocal_rank_fusion",
     "search_documents",
     "trec_lines",

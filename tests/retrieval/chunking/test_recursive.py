@@ -1,71 +1,14 @@
-"""Chunking laws: offsets hold, nothing is lost or doubled, nothing is too large, one section."""
+"""Recursive chunks: which border wins, how sections are kept, what is refused. The laws that every
+way of cutting keeps are in test_laws.py."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from llmwright.core import Chunk, ConfigurationError, Document, Section
+from llmwright.core import CapacityError, Chunk, ConfigurationError, Document, Section
 from llmwright.retrieval import approximate_tokens, chunk_document
-
-texts = st.one_of(
-    st.text(max_size=400),
-    st.text(alphabet="ab. \n\n!?。字👩‍👩‍👧é", max_size=600),
-    st.lists(st.sampled_from(["word", "Слово", "#", "\n\n", ". ", "漢字", "à́", " "]), max_size=200).map(
-        "".join
-    ),
-)  # fmt: skip
-
-
-def bytes_count(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
-
-
-@st.composite
-def documents(draw: st.DrawFn) -> Document:
-    text = draw(texts)
-    starts = draw(st.lists(st.integers(0, len(text)), max_size=6, unique=True).map(sorted))
-    levels = [draw(st.integers(1, 3)) for _ in starts]
-    sections = []
-    for i, (start, level) in enumerate(zip(starts, levels, strict=True)):
-        later = (s for s, at in zip(starts[i + 1 :], levels[i + 1 :], strict=True) if at <= level)
-        sections.append(Section(f"h{i}", f"h{i}", level, start, next(later, len(text))))
-    return Document("d", text, sections=tuple(sections))
-
-
-@settings(max_examples=300, deadline=None)
-@given(documents(), st.integers(1, 40), st.sampled_from([approximate_tokens, len, bytes_count]))
-def test_without_overlap_every_character_is_in_one_chunk(document, size, count):
-    at = 0
-    for chunk in chunk_document(document, size, 0, count):
-        assert document.text[chunk.start : chunk.end] == chunk.text
-        assert chunk.id == f"d:{chunk.start}-{chunk.end}"
-        assert chunk.text == chunk.text.strip() != ""
-        assert count(chunk.text) <= size or len(chunk.text) == 1
-        assert chunk.start >= at  # nothing doubled
-        assert not document.text[at : chunk.start].strip()  # nothing lost
-        at = chunk.end
-    assert not document.text[at:].strip()
-
-
-@settings(max_examples=300, deadline=None)
-@given(documents(), st.integers(2, 40), st.data())
-def test_with_overlap_chunks_advance_and_share_no_more_than_the_overlap(document, size, data):
-    overlap = data.draw(st.integers(0, size // 2))
-    chunks = chunk_document(document, size, overlap)
-    covered = set()
-    for chunk in chunks:
-        assert document.text[chunk.start : chunk.end] == chunk.text
-        assert approximate_tokens(chunk.text) <= size
-        covered.update(range(chunk.start, chunk.end))
-    for one, two in pairwise(chunks):
-        assert one.start < two.start
-        assert one.end < two.end
-        assert approximate_tokens(document.text[two.start : one.end]) <= overlap
-    assert all(c.isspace() for i, c in enumerate(document.text) if i not in covered)
 
 
 def test_a_chunk_says_where_it_comes_from():
@@ -189,6 +132,16 @@ def test_a_long_word_is_cut_in_linear_time():
     chunks = chunk_document(Document("d", "x" * 300_000), size=100)
     assert "".join(c.text for c in chunks) == "x" * 300_000
     assert max(len(c.text) for c in chunks) <= 800
+
+
+def test_a_character_too_large_by_itself_is_refused_and_named():
+    """It can be neither cut nor left out, and a larger chunk than asked for is no answer."""
+    with pytest.raises(CapacityError) as caught:
+        chunk_document(Document("d", "ab漢"), 2, 0, lambda text: len(text.encode()))
+    assert str(caught.value) == (
+        "character 2 of the text: the character '漢' alone counts 3, more than the chunk size 2; "
+        "give a chunk size of at least 3."
+    )
 
 
 def test_marks_stay_with_their_letters():

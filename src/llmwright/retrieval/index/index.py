@@ -24,7 +24,7 @@ from llmwright.core import (
     canonical_json,
     content_hash,
 )
-from llmwright.retrieval.chunking.recursive import DEFAULT_OVERLAP, DEFAULT_SIZE, check_sizes
+from llmwright.retrieval.chunking import DEFAULT_OVERLAP, DEFAULT_SIZE, check_sizes
 from llmwright.retrieval.dense.cosine import ANN_FROM
 from llmwright.retrieval.index.indexing import prepare
 from llmwright.retrieval.index.records import (

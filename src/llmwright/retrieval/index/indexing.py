@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from llmwright.core import Chunk, Document, Embedder
 from llmwright.data import detect_language, scripts
-from llmwright.retrieval.chunking.recursive import chunk_document
+from llmwright.retrieval.chunking import chunk_document
 from llmwright.retrieval.dense.cosine import knows
 from llmwright.retrieval.index.records import document_row, to_json
 from llmwright.retrieval.index.store import State, chunk_schema
