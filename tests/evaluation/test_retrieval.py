@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from llmwright.core import Chunk, ConfigurationError, Hit, InputError
 from llmwright.data import Question
 from llmwright.evaluation import (
+    average_precision,
     evaluate_retrieval,
     ndcg_at_k,
     precision_at_k,
@@ -67,6 +68,7 @@ def test_by_hand() -> None:
     assert figures["recall@10"] == 1.0
     assert figures["precision@3"] == pytest.approx(2 / 3)  # both chunks of the first span
     assert figures["mrr@10"] == 0.5
+    assert figures["map@10"] == (1 / 2 + 2 / 4) / 2
     best = 1 + 1 / math.log2(3)
     assert figures["ndcg@3"] == pytest.approx(1 / math.log2(3) / best)  # a span gains only once
     assert figures["ndcg@10"] == pytest.approx((1 / math.log2(3) + 1 / math.log2(5)) / best)
@@ -142,6 +144,7 @@ def test_equals_the_common_metrics_where_each_chunk_is_a_gold_span(
             f"precision@{k}": precision_at_k(ranked, relevant, k),
             f"ndcg@{k}": ndcg_at_k(ranked, relevant, k),
             f"mrr@{k}": reciprocal_rank(ranked, relevant, k),
+            f"map@{k}": average_precision(ranked, relevant, k),
         }
     )
 

@@ -25,6 +25,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 METRICS = (
     *(f"{name}@{k}" for name in ("recall", "precision", "ndcg") for k in (1, 3, 5, 10)),
     "mrr@10",
+    "map@10",
     "exact_match",
     "token_f1",
     "groundedness",

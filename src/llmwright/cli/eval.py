@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -16,7 +16,7 @@ from llmwright.cli.options import (
     mode_option,
     model_option,
 )
-from llmwright.cli.output import print_json, print_scores
+from llmwright.cli.output import print_comparison, print_json, print_scores
 from llmwright.cli.targets import open_index
 from llmwright.core import InputError, SamplingParams, SearchMode, read_jsonl, write_jsonl
 
@@ -65,6 +65,13 @@ def _chosen(path: Path, split: str) -> list[Question]:
 @_QUESTIONS
 @_SPLIT
 @mode_option
+@click.option("--against", type=PATH, help="Another index, or the same, to compare with.")
+@click.option(
+    "--against-mode",
+    type=click.Choice(get_args(SearchMode)),
+    default="hybrid",
+    help="How that one is searched.",
+)
 @_OUT
 @json_option
 def retrieval(
@@ -72,25 +79,66 @@ def retrieval(
     questions: Path,
     split: str,
     mode: SearchMode,
+    against: Path | None,
+    against_mode: SearchMode,
     out: Path | None,
     as_json: bool,
 ) -> None:
     """Measure search in INDEX, an index folder or a release.
 
+    With --against, the differences are those of the other minus INDEX, paired by question.
+
     \b
     Example:
       llmwright eval retrieval my-index --questions questions.jsonl
+      llmwright eval retrieval my-index --mode lexical --against my-index --questions Q.jsonl
     """
-    from llmwright.evaluation import evaluate_retrieval
+    from llmwright.evaluation import compare_reports, evaluate_retrieval
 
     chosen = _chosen(questions, split)
-    opened = open_index(index)
-    report = evaluate_retrieval(
-        lambda query, top: opened.search(query, top, mode=mode), chosen, opened.section_span
-    )
+
+    def measured(folder: Path, how: SearchMode) -> Report:
+        opened = open_index(folder)
+        return evaluate_retrieval(
+            lambda query, top: opened.search(query, top, mode=how), chosen, opened.section_span
+        )
+
+    report = measured(index, mode)
     if out is not None:
         write_jsonl(out, report.records)
-    print_scores(report.scores, as_json)
+    if against is None:
+        print_scores(report.scores, as_json)
+        return
+    other = measured(against, against_mode)
+    print_comparison(report.scores, other.scores, compare_reports(report, other), as_json)
+
+
+@command.command(name="run")
+@click.argument("run", type=PATH)
+@click.argument("other", required=False, type=PATH)
+@click.option("--qrels", required=True, type=PATH, help="Judgements in TREC's format.")
+@_OUT
+@json_option
+def trec_run(run: Path, other: Path | None, qrels: Path, out: Path | None, as_json: bool) -> None:
+    """Score RUN, a TREC run of any program.
+
+    With OTHER, a second run, the differences are OTHER minus RUN, paired by query.
+
+    \b
+    Example:
+      llmwright eval run bm25.trec hybrid.trec --qrels qrels.txt
+    """
+    from llmwright.evaluation import compare_reports, evaluate_run, read_judgements, read_run
+
+    judged = read_judgements(qrels)
+    report = evaluate_run(read_run(run), judged)
+    if out is not None:
+        write_jsonl(out, report.records)
+    if other is None:
+        print_scores(report.scores, as_json)
+        return
+    second = evaluate_run(read_run(other), judged)
+    print_comparison(report.scores, second.scores, compare_reports(report, second), as_json)
 
 
 @command.command(name="answers")

@@ -40,6 +40,23 @@ def print_scores(scores: Sequence[Score], as_json: bool) -> None:
     print_table(["figure", "value", "95% interval", "n"], [_score_row(score) for score in scores])
 
 
+def print_comparison(
+    first: Sequence[Score], second: Sequence[Score], differences: Sequence[Score], as_json: bool
+) -> None:
+    """Print what two systems reach and, paired by question, by how much the second is better."""
+    if as_json:
+        named = {"first": first, "second": second, "difference": differences}
+        print_json({name: [asdict(s) for s in scores] for name, scores in named.items()})
+        return
+    values = [{s.name: s for s in scores} for scores in (first, second)]
+    rows = []
+    for difference in differences:
+        _, value, interval, count = _score_row(difference)
+        reached = [_score_row(by_name[difference.name])[1] for by_name in values]
+        rows.append([difference.name, *reached, value, interval, count])
+    print_table(["figure", "first", "second", "difference", "95% interval", "n"], rows)
+
+
 def _score_row(score: Score) -> list[object]:
     count = f"{score.n}, {score.unscored} unscored" if score.unscored else score.n
     if score.value is None:

@@ -13,16 +13,19 @@ from llmwright.evaluation.answer_metrics import (
     token_f1,
 )
 from llmwright.evaluation.answers import evaluate_answers
+from llmwright.evaluation.comparison import compare_reports
 from llmwright.evaluation.grade import grade_answers
 from llmwright.evaluation.groundedness import Groundedness, groundedness, split_sentences
 from llmwright.evaluation.report import Report
 from llmwright.evaluation.retrieval import evaluate_retrieval
 from llmwright.evaluation.retrieval_metrics import (
+    average_precision,
     ndcg_at_k,
     precision_at_k,
     recall_at_k,
     reciprocal_rank,
 )
+from llmwright.evaluation.runs import evaluate_run, read_judgements, read_run
 
 if TYPE_CHECKING:
     from llmwright.evaluation.context import ContextSettings, measure_context
@@ -41,9 +44,12 @@ __all__ = [
     "ContextSettings",
     "Groundedness",
     "Report",
+    "average_precision",
+    "compare_reports",
     "draw_context",
     "evaluate_answers",
     "evaluate_retrieval",
+    "evaluate_run",
     "exact_match",
     "grade_answers",
     "groundedness",
@@ -51,6 +57,8 @@ __all__ = [
     "ndcg_at_k",
     "normalize_answer",
     "precision_at_k",
+    "read_judgements",
+    "read_run",
     "recall_at_k",
     "reciprocal_rank",
     "split_sentences",

@@ -13,10 +13,11 @@ With r_1 <= r_2 <= ... the ranks at which the n gold spans are first found, for 
     precision@k = |hits that find any span among the first k| / k
     nDCG@k      = sum_{i <= k, r_i <= k} 1/log2(1 + max(r_i, i)) / sum_{i <= k, n} 1/log2(1 + i)
     mrr@K       = 1 / r_1 with K the largest k asked for
+    map@K       = sum_{i: r_i <= K} i / max(r_i, i) / n
 
 Several chunks of one span do not gain twice, and one chunk that finds two spans counts as if the
-second stood at the next rank, so nDCG stays in [0, 1]; where every chunk finds one span, all of
-them equal the common definitions (``retrieval_metrics``).
+second stood at the next rank, so nDCG and MAP stay in [0, 1]; where every chunk finds one span, all
+of them equal the common definitions (``retrieval_metrics``).
 Cost: one search for each question, for the largest k.
 """
 
@@ -114,4 +115,6 @@ def _metrics(
         result[f"precision@{k}"] = sum(relevant[:k]) / k if spans else None
         result[f"ndcg@{k}"] = math.fsum(gained) / math.fsum(best) if spans else None
     result[f"mrr@{ks[-1]}"] = (1 / ranks[0] if ranks else 0.0) if spans else None
+    precisions = [i / max(rank, i) for i, rank in enumerate(ranks, start=1)]
+    result[f"map@{ks[-1]}"] = math.fsum(precisions) / spans if spans else None
     return result

@@ -1,8 +1,10 @@
-"""Recall, precision, reciprocal rank and nDCG of one ranked list, as trec_eval computes them.
+"""Recall, precision, reciprocal rank, average precision and nDCG of one ranked list, as trec_eval
+computes them.
 
     recall@k    = |relevant in the first k| / |relevant|
     precision@k = |relevant in the first k| / k          (k, also where fewer were returned)
     RR          = 1 / rank of the first relevant item, 0 where there is none
+    AP@k        = sum_{i <= k, item i relevant} precision@i / |relevant|       (its mean is MAP)
     DCG@k       = sum_{i=1..k} gain_i / log2(1 + i),     nDCG@k = DCG@k / DCG@k of the best order
 
 Järvelin and Kekäläinen, "Cumulated Gain-based Evaluation of IR Techniques" (2002), with linear
@@ -58,6 +60,18 @@ def reciprocal_rank(
     if not gains:
         return None
     return 1.0 / first if first else 0.0
+
+
+def average_precision(
+    ranked: Sequence[str], relevant: Relevant, k: int | None = None
+) -> float | None:
+    """Precision at the rank of each relevant item, 0 for one that is not among the first ``k``
+    (or all), averaged over the relevant items."""
+    gains = _gains(relevant)
+    if not gains:
+        return None
+    ranks = [i for i, item in enumerate(_first(ranked, k), start=1) if item in gains]
+    return math.fsum(found / i for found, i in enumerate(ranks, start=1)) / len(gains)
 
 
 def ndcg_at_k(ranked: Sequence[str], relevant: Relevant, k: int | None = None) -> float | None:
