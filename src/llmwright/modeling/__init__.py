@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         RopeScaling,
         YarnScaling,
     )
+    from llmwright.modeling.run_state import Curve, load_run, save_run
     from llmwright.modeling.wheels import cached_models
 
 _HOMES = {
@@ -87,6 +88,9 @@ _HOMES = {
     "RMSNorm": "decoder",
     "RopeScaling": "rope_scaling",
     "save_checkpoint": "checkpoint",
+    "Curve": "run_state",
+    "load_run": "run_state",
+    "save_run": "run_state",
     "save_gguf": "gguf_writer",
     "save_quantized": "packed_writer",
     "SCALING_METHODS": "extend",
@@ -101,6 +105,7 @@ __all__ = [
     "SCALING_METHODS",
     "Adapter",
     "Attention",
+    "Curve",
     "Decoder",
     "DecoderLayer",
     "DynamicScaling",
@@ -128,6 +133,7 @@ __all__ = [
     "kv_bytes_per_token",
     "kv_bytes_without_groups",
     "load_model",
+    "load_run",
     "merge_adapter",
     "quantized_weights",
     "random_decoder",
@@ -137,6 +143,7 @@ __all__ = [
     "save_checkpoint",
     "save_gguf",
     "save_quantized",
+    "save_run",
     "scaling_by_name",
     "tokens_that_fit",
     "trained_length",

@@ -33,9 +33,8 @@ from llmwright.core import (
     write_jsonl,
     writing,
 )
-from llmwright.modeling import Decoder, Model
+from llmwright.modeling import Curve, Decoder, Model, load_run, save_run
 from llmwright.training.batching import TokenizedExample, TrainingData, batches, passes, tokenize
-from llmwright.training.checkpoint import Curve, load_checkpoint, save_checkpoint
 from llmwright.training.config import LoraSettings
 from llmwright.training.lora import FILES, add_lora, lora_parameters, remove_lora, save_adapter
 from llmwright.training.objectives.logprobs import token_logprobs
@@ -157,9 +156,7 @@ class _Run:
     def run(self, on_step: Callable[[Step], None] | None) -> TrainingResult:
         records: Curve = []
         if self.checkpoint.exists():
-            records = load_checkpoint(
-                self.checkpoint, self.parameters, self.optimizer, self.identity
-            )
+            records = load_run(self.checkpoint, self.parameters, self.optimizer, self.identity)
         done = len(records)
         began = time.perf_counter()
         with progress("training", total=self.steps, unit="steps") as advance:
@@ -170,7 +167,7 @@ class _Run:
                 step = self._step(number, epoch, batch)
                 records.append(asdict(step))
                 if (number + 1) % self.settings.checkpoint_every == 0 or number + 1 == self.steps:
-                    save_checkpoint(
+                    save_run(
                         self.checkpoint, self.parameters, self.optimizer, records, self.identity
                     )
                 advance(1, f"loss {step.loss:.3f}")

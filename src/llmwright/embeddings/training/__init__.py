@@ -1,1 +1,43 @@
-"""Training of sentence encoders."""
+"""Training of sentence encoders: objectives, the loop that fits an encoder to one, and data.
+
+``EncoderSettings`` is light; everything that needs PyTorch is imported when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmwright.core import lazy_exports
+from llmwright.embeddings.training.settings import OBJECTIVES, EncoderSettings, Objective
+
+if TYPE_CHECKING:
+    from llmwright.embeddings.training.encoder import SentenceEncoder
+    from llmwright.embeddings.training.loop import EncoderResult, EncoderStep, train_encoder
+    from llmwright.embeddings.training.pairs import Pair, read_pairs
+    from llmwright.embeddings.training.rotation import principal_rotation
+
+_HOMES = {
+    "EncoderResult": "loop",
+    "EncoderStep": "loop",
+    "Pair": "pairs",
+    "SentenceEncoder": "encoder",
+    "principal_rotation": "rotation",
+    "read_pairs": "pairs",
+    "train_encoder": "loop",
+}
+
+__all__ = [
+    "OBJECTIVES",
+    "EncoderResult",
+    "EncoderSettings",
+    "EncoderStep",
+    "Objective",
+    "Pair",
+    "SentenceEncoder",
+    "principal_rotation",
+    "read_pairs",
+    "train_encoder",
+]
+
+if not TYPE_CHECKING:
+    __getattr__ = lazy_exports(__name__, _HOMES)

@@ -127,9 +127,10 @@ class SentenceEncoder(nn.Module):
     def save(self, folder: Path, card: str = "") -> None:
         """Write the model; an existing folder is replaced. ``card`` goes into its README."""
         with atomic_folder(folder) as place:
-            self._write(place, card)
+            self.write(place, card)
 
-    def _write(self, place: Path, card: str) -> None:
+    def write(self, place: Path, card: str = "") -> None:
+        """Write the model into an empty folder. ``card`` goes into its README."""
         config = self.bert.config
         values = {
             "architectures": ["BertModel"],

@@ -1,4 +1,5 @@
-"""Where a run stands, in one file: factors, both moments of AdamW, and the curve so far.
+"""Where a training run stands, in one file: what is trained, both moments of AdamW, and the curve
+so far. Tuning of adapters and of encoders goes on from it.
 
 One safetensors file, replaced by a rename, so there is no moment at which a kill leaves none or
 half of one. Nothing else decides what comes next: the order of the data, the dropout and the
@@ -26,7 +27,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 Curve = list[dict[str, Any]]  # one record a step
 
 
-def save_checkpoint(
+def save_run(
     path: Path,
     parameters: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
@@ -43,7 +44,7 @@ def save_checkpoint(
         save_file(tensors, temporary, {"identity": identity, "curve": json.dumps(curve)})
 
 
-def load_checkpoint(
+def load_run(
     path: Path,
     parameters: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
