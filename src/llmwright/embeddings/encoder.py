@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +24,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from llmwright.core import ModelSourceError, progress, read_json, settings
+from llmwright.core import ConfigurationError, ModelSourceError, progress, read_json, settings
 from llmwright.embeddings.bert import BertEncoder, load_bert
 from llmwright.embeddings.projection import is_plain, load_projection, projection_folder
+from llmwright.embeddings.spans import span_means
 
 # Large enough to keep the cores busy, small enough for the activations to stay in cache.
 BATCH_TOKENS = 2048
+SPAN_OVERLAP = 64  # tokens that two windows of a long text share, at least
 _TOKENIZED_AT_ONCE = 4096  # texts; bounds the memory of a long run
 # What may stand in modules.json, in this order.
 _MODULES = {
@@ -123,6 +126,72 @@ class BertEmbedder:
                 advance(len(batch))
         return vectors
 
+    def embed_spans(
+        self,
+        text: str,
+        spans: Sequence[tuple[int, int]],
+        *,
+        context: str = "",
+        window: int | None = None,
+        overlap: int = SPAN_OVERLAP,
+    ) -> NDArray[np.float32]:
+        """Vectors of spans of ``text``, in its order, each read in the text around it: [spans,
+        dimension] (late chunking, ``spans.py``).
+
+        ``window`` tokens are encoded together (all that the model has positions for, unless
+        fewer are asked for), ``context`` in front of each. A span without a token of its own is
+        embedded as an ordinary text. Raises ``ConfigurationError`` for a model that pools
+        ``[CLS]``, which has no token vectors to average.
+        """
+        if self._pooling != "mean":
+            raise ConfigurationError(
+                "late chunks are means of token vectors, and this model has only that of [CLS]",
+                where=self.name,
+                fix="choose another way of cutting, or a model that pools by mean",
+            )
+        marks = self._whole.encode("").ids
+        prefix = self._prompts.get("document", "") + context
+        before = self._tokenize(prefix)[0] if prefix.strip() else []
+        longest = self._encoder.config.max_position_embeddings
+        window = min(window or longest, longest)
+        means, known = span_means(
+            text,
+            spans,
+            self._tokenize,
+            self._encode_windows,
+            ends=([*marks[:1], *before[: window // 4]], marks[1:]),
+            hidden=self._encoder.config.hidden_size,
+            window=window,
+            overlap=overlap,
+        )
+        vectors = self._project([torch.from_numpy(means)]).numpy()
+        if not known.all():
+            lost = np.flatnonzero(~known)
+            vectors[lost] = self.embed([text[spans[int(i)][0] : spans[int(i)][1]] for i in lost])
+        return vectors
+
+    @cached_property
+    def _whole(self) -> Tokenizer:
+        """The tokenizer without its limit."""
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.no_truncation()
+        return tokenizer
+
+    def _tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids without marks, however many, and the characters each stands for."""
+        text = text.encode(errors="replace").decode()  # half of a surrogate pair is no character
+        if self._lower_case:  # some letters grow in lower case, which would move all behind them
+            text = "".join(c if len(c.lower()) > 1 else c.lower() for c in text)
+        found = self._whole.encode(text, add_special_tokens=False)
+        return found.ids, found.offsets
+
+    def _encode_windows(self, windows: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        vectors: list[NDArray[np.float32]] = []
+        with torch.inference_mode():
+            for hidden in self._encoder(windows):  # [windows of one length, tokens, hidden]
+                vectors += list(hidden.numpy())
+        return vectors
+
     def _token_ids(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
         ids: list[list[int]] = []
         for start in range(0, len(texts), _TOKENIZED_AT_ONCE):
@@ -134,7 +203,9 @@ class BertEmbedder:
 
     def _pool(self, hidden: list[Tensor]) -> Tensor:
         # each [texts, tokens, hidden] -> [texts, hidden]
-        pooled = [h.mean(1) if self._pooling == "mean" else h[:, 0] for h in hidden]
+        return self._project([h.mean(1) if self._pooling == "mean" else h[:, 0] for h in hidden])
+
+    def _project(self, pooled: list[Tensor]) -> Tensor:
         vectors = torch.cat(pooled)
         if self._projection is not None:
             vectors = vectors @ self._projection.T  # [texts, dimension]
