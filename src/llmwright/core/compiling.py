@@ -44,11 +44,15 @@ class Native:
 
 
 class CLibrary:
-    """One C file, with the headers beside it. Safe to use from many threads."""
+    """One C file, with the headers beside it, and compiler flags behind the usual ones. Safe to
+    use from many threads."""
 
-    def __init__(self, source: Path, functions: Sequence[Signature]) -> None:
+    def __init__(
+        self, source: Path, functions: Sequence[Signature], flags: Sequence[str] = ()
+    ) -> None:
         self._source = source
         self._functions = functions
+        self._flags = (*_FLAGS, *flags)
         self._loaded: ctypes.CDLL | None = None
         self._why_not: str | None = None
         self._lock = threading.Lock()
@@ -81,7 +85,7 @@ class CLibrary:
             raise InputError("there is no C compiler", fix=_FIX)
         sources = [self._source, *sorted(self._source.parent.glob("*.h"))]
         parts = [path.read_bytes() for path in sources]
-        parts += [_processor().encode(), command.encode(), " ".join(_FLAGS).encode()]
+        parts += [_processor().encode(), command.encode(), " ".join(self._flags).encode()]
         parts.append(platform.platform().encode())
         digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
         name = self._source.stem
@@ -91,7 +95,7 @@ class CLibrary:
         with progress(f"compiling {name}") as advance, atomic_write(target) as temporary:
             files = ["-o", str(temporary), str(self._source), "-lpthread", "-lm"]
             done = subprocess.run(  # noqa: S603  (the compiler, with our own source)
-                [*command.split(), *_FLAGS, *files],
+                [*command.split(), *self._flags, *files],
                 capture_output=True,
                 text=True,
                 timeout=600,

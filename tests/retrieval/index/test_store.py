@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,8 +166,9 @@ def test_what_is_no_index_is_said(tmp_path, folder):
     for change, said in (
         ({"format": 99}, "format 99 is not known"),
         ({"kind": "other"}, "is not the index.json of an index"),
-        ({"bm25": "gone"}, "cannot be read"),
-        ({"chunks_version": 999}, "no version 999"),
+        ({"segments": [["gone", 0]]}, "cannot be read"),
+        ({"segments": [[record["segments"][0][0], 999]]}, "cannot be read"),
+        ({"segments": 1}, "is damaged"),
         ({"surprise": 1}, "is damaged"),
     ):
         (folder / "index.json").write_text(json.dumps({**record, **change}))
@@ -177,17 +179,19 @@ def test_what_is_no_index_is_said(tmp_path, folder):
         Index.open(folder)
 
 
-def test_old_bm25_folders_go(folder):
+def test_old_segments_go(folder):
     index = Index.open(folder, HashingEmbedder())
     for number in range(1, 5):
         index.upsert(state(number))
-    assert len(list((folder / "bm25").iterdir())) == 2
+    assert len(list((folder / "segments").iterdir())) == 2  # what is current, and what was
 
 
-def test_what_a_killed_writer_left_in_the_tables_is_dropped(folder):
+def test_what_a_killed_writer_left_is_dropped(folder):
     index = Index.open(folder, HashingEmbedder())
     digest = index.digest()
-    Transaction(folder).delete(["d0", "d1"])  # written to the tables, never committed
+    transaction = Transaction(folder)
+    transaction.delete(["d0", "d1"])
+    shutil.copytree(next((folder / "segments").iterdir()), folder / "segments" / "00000002-1")
     assert Index.open(folder).digest() == digest
     index.upsert([Document("d2", "Round number r0 changed."), Document("new", "Round number r0.")])
     assert {d.id for d in index.documents()} == {*(f"d{i}" for i in range(20)), "new"}

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmwright.retrieval import BM25
-from llmwright.retrieval.lexical.bm25 import passage_terms, query_terms, term_hash
+from llmwright.retrieval.lexical.terms import passage_terms, query_terms, term_hash
 
 CORPUS = [
     ["the", "cat", "sat", "on", "the", "mat"],

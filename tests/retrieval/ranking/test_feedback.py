@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmwright.retrieval import BM25
-from llmwright.retrieval.lexical.bm25 import passage_terms, query_terms, term_hash
+from llmwright.retrieval.lexical.terms import passage_terms, query_terms, term_hash
 from llmwright.retrieval.ranking.feedback import BETA, LAMBDA, TERMS, expand_terms, expand_vector
 
 

@@ -17,7 +17,7 @@ far beyond that a store with HNSW or IVF is the better place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -36,6 +36,8 @@ _QUERIES = 64  # scanned or multiplied at once
 Scored = list[tuple[int, float]]
 """Rows with scores, best first; of equal scores the lower row."""
 
+Ordered = Callable[[NDArray[np.int64], NDArray[np.float32], int], Scored]
+
 
 def dense_search(
     segments: Sequence[DenseSegment],
@@ -44,11 +46,13 @@ def dense_search(
     mask: NDArray[np.bool_] | None = None,
     *,
     ann_from: int = ANN_FROM,
+    ordered: Ordered | None = None,
 ) -> list[Scored]:
     """The ``top`` nearest rows for each of ``queries`` [queries, dimension], unit vectors.
 
     Rows are numbered through the segments in their order; ``mask`` [all rows] says which may be
-    found. From ``ann_from`` voting rows on, the search is approximate.
+    found. From ``ann_from`` voting rows on, the search is approximate. ``ordered`` takes rows,
+    scores and ``top`` and says the order of equal ones, which is otherwise that of the rows.
     """
     starts = np.cumsum([0, *(segment.rows for segment in segments)])
     masks = [None if mask is None else mask[a:b] for a, b in pairwise(starts)]
@@ -65,7 +69,7 @@ def dense_search(
             for q, (places, scores) in enumerate(ask(segment, part, top, allowed)):
                 rows = places if segment.row_of is None else segment.row_of[places]
                 found[q].append((rows + start, scores))
-        ranked += [_best(parts, top) for parts in found]
+        ranked += [_best(parts, top, ordered or _by_row) for parts in found]
     return ranked
 
 
@@ -117,10 +121,14 @@ def _approximate(
     return found
 
 
-def _best(parts: Found, top: int) -> Scored:
+def _best(parts: Found, top: int, ordered: Ordered) -> Scored:
     if not parts:
         return []
     rows = np.concatenate([rows for rows, _ in parts])
     scores = np.concatenate([scores for _, scores in parts])
+    return ordered(rows, scores, top)
+
+
+def _by_row(rows: NDArray[np.int64], scores: NDArray[np.float32], top: int) -> Scored:
     order = np.lexsort((rows, -scores))[:top]
     return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))

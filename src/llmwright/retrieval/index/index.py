@@ -1,17 +1,20 @@
 """A searchable folder of documents: what is public of the store, the retrievers and the fusion.
 
-Adding documents embeds and analyses only what changed; BM25's statistics are recounted from
-stored term hashes. Any number of processes may have the folder open for reading while one
-writes; each sees the state it opened (see ``store`` for how).
+Adding documents embeds, analyses and writes only what changed. Any number of processes may have
+the folder open for reading while one writes; each sees the state it opened (``store`` says how).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from hashlib import sha256
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from llmwright.core import (
     Chunk,
@@ -22,33 +25,18 @@ from llmwright.core import (
     InputError,
     SearchMode,
     canonical_json,
-    content_hash,
 )
-from llmwright.retrieval.chunking import DEFAULT_OVERLAP, DEFAULT_SIZE, check_sizes
+from llmwright.retrieval.chunking import DEFAULT_OVERLAP, DEFAULT_SIZE, ChunkSettings
 from llmwright.retrieval.dense.cosine import ANN_FROM
 from llmwright.retrieval.index.indexing import prepare
-from llmwright.retrieval.index.records import (
-    CHUNK_COLUMNS,
-    Filter,
-    by_id,
-    document_hash,
-    matcher,
-    to_chunk,
-    to_document,
-)
-from llmwright.retrieval.index.searching import Ranked, Searcher
-from llmwright.retrieval.index.store import (
-    Snapshot,
-    State,
-    Transaction,
-    create_store,
-    document_hashes,
-    writer_lock,
-)
+from llmwright.retrieval.index.records import Filter, document_hash, each_once, to_chunk
+from llmwright.retrieval.index.searching import Searcher
+from llmwright.retrieval.index.snapshot import Snapshot
+from llmwright.retrieval.index.store import Opened, State, Transaction, create_store, writer_lock
 from llmwright.retrieval.lexical.bm25 import K1, B
 from llmwright.retrieval.ranking.fusion import DEFAULT_FUSION, Fusion
 
-_IN_MEMORY = 20_000  # chunks kept once read: about 30 MB; larger indexes read what they show
+_LOOKED_UP = 1024  # documents whose hashes are looked up at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +71,15 @@ class Index:
         *,
         chunk_size: int = DEFAULT_SIZE,
         chunk_overlap: int = DEFAULT_OVERLAP,
+        chunking: ChunkSettings | None = None,
         ann_from: int = ANN_FROM,
     ) -> Index:
         """Make an empty index in a new folder.
 
-        ``embedder`` is an embedder, or its source, which the index then remembers. Sizes are in
-        approximate tokens (``chunk_document``). From ``ann_from`` rows on, dense search is
-        approximate. Raises ``InputError`` where files stand at ``path``, ``ConfigurationError``
-        for sizes that ``chunk_document`` refuses.
+        ``embedder`` is an embedder, or its source, which the index then remembers. Documents are
+        cut as ``chunking`` says, or recursively at the sizes given, in approximate tokens. From
+        ``ann_from`` rows on, dense search is approximate. Raises ``InputError`` where files stand
+        at ``path``, ``ConfigurationError`` for sizes that are out of range.
         """
         path = Path(path)
         source = ""
@@ -100,7 +89,7 @@ class Index:
             # A path is kept whole: the index may be opened from another folder.
             source = str(Path(embedder).absolute()) if Path(embedder).exists() else embedder
             embedder = load_embedder(embedder)
-        check_sizes(chunk_size, chunk_overlap)
+        chunking = chunking or ChunkSettings("recursive", chunk_size, chunk_overlap)
         known = embedder.languages
         about = {
             "source": source,
@@ -109,7 +98,7 @@ class Index:
             "languages": sorted(known) if known is not None else None,
             "fingerprint": _fingerprint(embedder),
         }
-        create_store(path, State(chunk_size, chunk_overlap, K1, B, ann_from, about))
+        create_store(path, State(asdict(chunking), K1, B, ann_from, about))
         return cls(path, embedder)
 
     @classmethod
@@ -128,45 +117,57 @@ class Index:
     def upsert(self, documents: Iterable[Document]) -> Changes:
         """Add documents, replace those whose id is known and whose content differs.
 
-        Unchanged documents cost a hash each. All become visible together. Raises ``InputError``
-        for two documents of one id and where the folder may not be written, ``CapacityError``
-        where another process is writing.
+        Unchanged documents cost a hash each. Documents are read as they come, some thousands at
+        a time; all become visible together. Raises ``InputError`` for two documents of one id and
+        where the folder may not be written, ``CapacityError`` where another process is writing.
         """
         changes = Changes()
-        given = by_id(documents)
-        with writer_lock(self.path):
-            transaction = Transaction(self.path)
-            stored = transaction.hashes
-            changed: list[Document] = []
-            for document in given.values():
+        with writer_lock(self.path), Transaction(self.path, self._snapshot.opened) as transaction:
+            changed = self._changed(documents, transaction, changes)
+            first = next(changed, None)
+            if first is not None:
+                settings = ChunkSettings(**transaction.state.chunking)
+                for batch in prepare(chain([first], changed), self._embedder, settings):
+                    transaction.add(batch)
+            if changes.added or changes.updated or changes.removed:
+                transaction.commit()
+        self._take_up(self._snapshot.opened)
+        return changes
+
+    def _changed(
+        self, documents: Iterable[Document], transaction: Transaction, changes: Changes
+    ) -> Iterator[tuple[Document, str]]:
+        """The documents to be written, with their hashes; what stood in their place is deleted."""
+        given = each_once(documents)
+        while block := list(islice(given, _LOOKED_UP)):
+            stored = transaction.hashes([document.id for document in block])
+            gone, kept = [], []
+            for document in block:
                 old = stored.get(document.id)
                 if not document.text.strip():
                     changes.skipped.append(document.id)
                     if old is not None:
                         changes.removed.append(document.id)
-                elif old == document_hash(document):
+                        gone.append(document.id)
+                    continue
+                new = document_hash(document)
+                if old == new:
                     changes.unchanged.append(document.id)
-                else:
-                    (changes.added if old is None else changes.updated).append(document.id)
-                    changed.append(document)
-            if changed or changes.removed:
-                embedder = self._embedder if changed else None
-                rows, chunks = prepare(changed, embedder, transaction.state)
-                transaction.delete([*changes.updated, *changes.removed])
-                transaction.add(rows, chunks)
-                transaction.commit()
-        self._take_up()
-        return changes
+                    continue
+                (changes.added if old is None else changes.updated).append(document.id)
+                gone += [document.id] * (old is not None)
+                kept.append((document, new))
+            transaction.delete(gone)
+            yield from kept
 
     def delete(self, ids: Iterable[str]) -> int:
         """Remove documents; how many there were. Unknown ids are passed over."""
-        with writer_lock(self.path):
-            transaction = Transaction(self.path)
-            known = sorted(set(ids) & transaction.hashes.keys())
+        with writer_lock(self.path), Transaction(self.path, self._snapshot.opened) as transaction:
+            known = sorted(transaction.hashes(sorted(set(ids))))
             if known:
                 transaction.delete(known)
                 transaction.commit()
-        self._take_up()
+        self._take_up(self._snapshot.opened)
         return len(known)
 
     def search(
@@ -199,11 +200,13 @@ class Index:
         fusion: Fusion = DEFAULT_FUSION,
     ) -> list[list[Hit]]:
         """:meth:`search` for many queries at once; they are embedded in one batch."""
-        if not self._check_search(mode, top):
+        searcher = self._searcher  # another thread may change the index
+        if not _searchable(searcher, mode, top):
             return [[] for _ in queries]
-        allowed = self._allowed(filter)
-        found = self._searcher.search(queries, top, mode, allowed, lambda: self._embedder, fusion)
-        return self._hits(found)
+        allowed = None if filter is None else searcher.snapshot.allowed(filter)
+        found = searcher.search(queries, top, mode, allowed, lambda: self._embedder, fusion)
+        chunk = searcher.snapshot.chunk
+        return [[Hit(chunk(row), score, ranks) for row, score, ranks in r] for r in found]
 
     def rankings(
         self,
@@ -219,71 +222,58 @@ class Index:
         are as many: what ``ranking.learning.learn_fusion`` learns weights from, and what further
         retrievers' rankings can join. ``fusion`` chooses the passages that are fed back.
         """
-        if not self._check_search("hybrid", depth):
+        searcher = self._searcher
+        if not _searchable(searcher, "hybrid", depth):
             return [{} for _ in queries]
-        allowed = self._allowed(filter)
-        ranked = self._searcher.rankings(
+        allowed = None if filter is None else searcher.snapshot.allowed(filter)
+        ranked = searcher.rankings(
             queries, depth, "hybrid", allowed, lambda: self._embedder, fusion
         )
-        ids = list(self._snapshot.row_of)
+        identity = searcher.snapshot.chunk_id
         return [
-            {name: [(ids[row], score) for row, score in found] for name, found in by_name.items()}
+            {
+                name: [(identity(row).decode(), score) for row, score in found]
+                for name, found in by_name.items()
+            }
             for by_name in ranked
         ]
 
-    def _check_search(self, mode: str, top: int) -> bool:
-        """Whether there is anything to search."""
-        if mode not in ("hybrid", "lexical", "dense"):
-            raise ConfigurationError(
-                f"{mode!r} is not a mode", where="search", fix="use hybrid, lexical or dense"
-            )
-        if top < 1:
-            raise ConfigurationError(f"top is {top}", where="search", fix="give 1 or more")
-        return bool(self._snapshot.state.chunks)
-
-    def _allowed(self, filter: Filter | None) -> list[bool] | None:
-        if filter is None:
-            return None
-        accepts = matcher(filter)
-        return [accepts(chunk) for chunk in self._all]
-
     def documents(self) -> Iterator[Document]:
         """All documents, in the order of their ids."""
-        rows = self._snapshot.documents.search().to_arrow().to_pylist()
-        for row in sorted(rows, key=lambda row: str(row["id"])):
-            yield to_document(row)
+        yield from self._snapshot.documents()
 
     def document(self, identity: str) -> Document:
         """One document. Raises ``InputError`` where there is none of that id."""
-        quoted = identity.replace("'", "''")
-        found = self._snapshot.documents.search().where(f"id = '{quoted}'").to_list()
-        if not found:
+        found = self._snapshot.document(identity)
+        if found is None:
             raise InputError(
                 f"holds no document {identity!r}",
                 where=str(self.path),
                 fix="look at the ids it holds, or index that document",
             )
-        return to_document(found[0])
+        return found
 
     def chunks(self) -> Iterator[Chunk]:
         """All chunks, in the order of their ids."""
-        yield from self._all
+        for opened, row in self._snapshot.live_rows():
+            yield to_chunk(opened.segment.chunks[row])
 
     def section_span(self, label: str) -> tuple[str, int, int]:
         """What ``"lora.md"`` or ``"lora.md#rank"`` names: document id, start and end.
 
         Raises ``InputError`` where there is no such document or section.
         """
-        identity, _, anchor = label.partition("#")
-        if label in self._hashes:  # an id may hold a "#" itself
-            identity, anchor = label, ""
-        if identity not in self._hashes:
+        identity, anchor = label, ""
+        document = self._snapshot.document(identity)
+        if document is None:  # an id may hold a "#" itself
+            identity, _, anchor = label.partition("#")
+            document = self._snapshot.document(identity)
+        if document is None:
             raise InputError(
                 "no document of that id is indexed",
                 where=f"relevant {label!r}",
                 fix="write ids as a search shows them",
             )
-        document = self.document(identity)
         if not anchor:
             return identity, 0, len(document.text)
         for section in document.sections:
@@ -301,11 +291,13 @@ class Index:
         return {
             "documents": state.documents,
             "chunks": state.chunks,
-            "languages": dict(state.languages or {}),
-            "chunk_size": state.chunk_size,
-            "chunk_overlap": state.chunk_overlap,
+            "languages": dict(state.languages),
+            "chunk_size": state.chunking["size"],
+            "chunk_overlap": state.chunking["overlap"],
+            "chunking": state.chunking["strategy"],
             "embedder": state.embedder["name"],
-            "approximate": state.ann,
+            "approximate": sum(s.voting for s in self._snapshot.dense) >= state.ann_from,
+            "segments": len(state.segments),
         }
 
     def digest(self) -> str:
@@ -318,21 +310,23 @@ class Index:
         """
         state = self._snapshot.state
         settings = {k: v for k, v in state.embedder.items() if k != "source"}
-        fields = [*CHUNK_COLUMNS, "votes"]
-        if not state.embedder["fingerprint"]:
-            fields.append("vector")
-        records = self._snapshot.table(fields).to_pylist()
-        hashes = sorted(self._hashes.values())
-        parts = [state.chunk_size, state.chunk_overlap, state.k1, state.b, settings, hashes]
-        return content_hash(
-            "\n".join([canonical_json(parts), *(canonical_json(record) for record in records)])
-        )
+        hashes = self._snapshot.document_hashes()
+        parts = [state.chunking, state.k1, state.b, settings, hashes]
+        digest = sha256(canonical_json(parts).encode())
+        for opened, row in self._snapshot.live_rows():
+            dense = opened.segment.dense
+            digest.update(opened.segment.chunks[row])
+            digest.update(b"\n1" if dense.votes[row] else b"\n0")
+            if dense.votes[row] and not state.embedder["fingerprint"]:
+                digest.update(dense.vectors(np.array([row])).tobytes())
+        return digest.hexdigest()
 
-    def _take_up(self) -> None:
-        self._snapshot = Snapshot(self.path)
-        self._searcher = Searcher(self._snapshot)
-        for name in ("_all", "_hashes"):
-            self.__dict__.pop(name, None)
+    def _take_up(self, known: Sequence[Opened] = ()) -> None:
+        self._searcher = Searcher(Snapshot(self.path, known))
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        return self._searcher.snapshot
 
     @cached_property
     def _embedder(self) -> Embedder:
@@ -362,23 +356,16 @@ class Index:
                 fix="open it with the embedder it was made with, or index the documents again",
             )
 
-    @cached_property
-    def _all(self) -> list[Chunk]:
-        return [to_chunk(row) for row in self._snapshot.table(CHUNK_COLUMNS).to_pylist()]
 
-    @cached_property
-    def _hashes(self) -> dict[str, str]:
-        return document_hashes(self._snapshot.documents)
-
-    def _hits(self, found: Sequence[Ranked]) -> list[list[Hit]]:
-        """Chunks are read at once for all queries, from memory where the index is small."""
-        rows = sorted({row for ranking in found for row, _, _ in ranking})
-        if self._snapshot.state.chunks <= _IN_MEMORY:
-            chunks = {row: self._all[row] for row in rows}
-        else:
-            records = self._snapshot.records(rows, CHUNK_COLUMNS) if rows else []
-            chunks = {row: to_chunk(record) for row, record in zip(rows, records, strict=True)}
-        return [[Hit(chunks[row], score, ranks) for row, score, ranks in r] for r in found]
+def _searchable(searcher: Searcher, mode: str, top: int) -> bool:
+    """Whether there is anything to search. Raises ``ConfigurationError``."""
+    if mode not in ("hybrid", "lexical", "dense"):
+        raise ConfigurationError(
+            f"{mode!r} is not a mode", where="search", fix="use hybrid, lexical or dense"
+        )
+    if top < 1:
+        raise ConfigurationError(f"top is {top}", where="search", fix="give 1 or more")
+    return bool(searcher.snapshot.state.chunks)
 
 
 def _fingerprint(embedder: Embedder) -> str:

@@ -1,70 +1,70 @@
-"""From documents to rows of the store: language, chunks, terms, vectors.
+"""From documents to what a segment is made of: language, chunks, vectors.
 
 Both retrievers read a chunk together with its document's title and its path of headings. A
 second passage of an article says little about its subject; the title says it, and weighs as much
 as once more in the text, where a heading usually stands as well.
+
+Documents are taken as they come and given on in batches of about 16,000 chunks, so that neither
+a large corpus nor a large document is held whole with its vectors.
 
 Cost: embedding dominates; chunks in a language the embedder does not know are not embedded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from llmwright.core import Chunk, Document, Embedder
 from llmwright.data import detect_language, scripts
-from llmwright.retrieval.chunking import chunk_document
+from llmwright.retrieval.chunking import ChunkSettings, iter_chunks
 from llmwright.retrieval.dense.cosine import knows
-from llmwright.retrieval.index.records import document_row, to_json
-from llmwright.retrieval.index.store import State, chunk_schema
-from llmwright.retrieval.lexical.bm25 import passage_terms
+from llmwright.retrieval.index.segment import Batch
+
+BATCH = 1 << 14
+"""Chunks embedded and written at once."""
+
+_BATCH_CHARACTERS = 1 << 25
 
 
 def prepare(
-    documents: Sequence[Document], embedder: Embedder | None, state: State
-) -> tuple[list[dict[str, Any]], pa.Table]:
-    """Rows of the tables ``documents`` and ``chunks``."""
-    dimension = int(state.embedder["dimension"])
+    documents: Iterable[tuple[Document, str]], embedder: Embedder, settings: ChunkSettings
+) -> Iterator[Batch]:
+    """Batches of documents given with their hashes; a document's chunks may lie in several, it
+    itself in the first of them."""
+    taken: list[tuple[Document, str, str]] = []
     chunks: list[Chunk] = []
-    read: list[str] = []  # what the retrievers read of each chunk
-    rows = []
-    for document in documents:
+    texts: list[str] = []  # what the retrievers read of each chunk
+    held = 0
+    for document, digest in documents:
         language = _language(document)
-        rows.append(document_row(document, language))
-        for chunk in chunk_document(
-            replace(document, language=language), state.chunk_size, state.chunk_overlap
-        ):
+        taken.append((document, language, digest))
+        for chunk in iter_chunks(replace(document, language=language), settings, embedder=embedder):
             chunks.append(replace(chunk, language=_chunk_language(chunk)))
-            read.append("\n".join(filter(None, (document.title, chunk.heading, chunk.text))))
-    known = frozenset(embedder.languages) if embedder and embedder.languages is not None else None
-    votes = [knows(known, chunk.language) for chunk in chunks]
-    vectors = np.zeros((len(chunks), dimension), np.float32)  # [chunks, dimension]
-    if embedder is not None:
-        voting = np.flatnonzero(votes)
-        vectors[voting] = embedder.embed([read[i] for i in voting])
-    terms = [passage_terms(text, c.language) for text, c in zip(read, chunks, strict=True)]
-    lengths = np.cumsum([0, *map(len, terms)])
-    flat = np.concatenate(terms) if terms else np.zeros(0, np.int64)
-    columns = {
-        name: [getattr(chunk, name) for chunk in chunks]
-        for name in ("id", "document_id", "text", "heading", "language", "start", "end")
-    }
-    table = pa.table(
-        {
-            **columns,
-            "metadata": [to_json(dict(chunk.metadata)) for chunk in chunks],
-            "votes": votes,
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dimension),
-            "terms": pa.ListArray.from_arrays(pa.array(lengths, pa.int32()), pa.array(flat)),
-        }
-    )
-    schema = chunk_schema(dimension)
-    return rows, table.select(schema.names).cast(schema)
+            texts.append("\n".join(filter(None, (document.title, chunk.heading, chunk.text))))
+            held += len(texts[-1])
+            if len(chunks) == BATCH or held > _BATCH_CHARACTERS:
+                yield _embedded(taken, chunks, texts, embedder)
+                taken, chunks, texts, held = [], [], [], 0
+    if taken or chunks:
+        yield _embedded(taken, chunks, texts, embedder)
+
+
+def _embedded(
+    documents: list[tuple[Document, str, str]],
+    chunks: list[Chunk],
+    texts: list[str],
+    embedder: Embedder,
+) -> Batch:
+    known = frozenset(embedder.languages) if embedder.languages is not None else None
+    votes = np.array([knows(known, chunk.language) for chunk in chunks], np.bool_)
+    vectors = np.zeros((0, embedder.dimension), np.float32)
+    if votes.any():
+        wanted = [text for text, vote in zip(texts, votes, strict=True) if vote]
+        vectors = np.asarray(embedder.embed(wanted), np.float32)  # [voting, dimension]
+    return Batch(documents, chunks, texts, votes, vectors)
 
 
 def _language(document: Document) -> str:
@@ -75,6 +75,10 @@ def _language(document: Document) -> str:
 
 def _chunk_language(chunk: Chunk) -> str:
     """The document's language, unless the passage is written in another script."""
-    if chunk.language and detect_language(chunk.text, among={chunk.language}) == chunk.language:
+    if not chunk.language:
+        return detect_language(chunk.text)
+    if chunk.text.isascii():  # at home in every language: nothing to look for
+        return chunk.language
+    if detect_language(chunk.text, among={chunk.language}) == chunk.language:
         return chunk.language
     return detect_language(chunk.text) if scripts(chunk.text) else chunk.language

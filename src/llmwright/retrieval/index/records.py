@@ -1,10 +1,11 @@
-"""Between the vocabulary and the rows of the store, and what counts as the same document."""
+"""Between the vocabulary and the records of the store, and what counts as the same document."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
+from hashlib import blake2b
 from typing import Any
 
 from llmwright.core import Chunk, Document, InputError, Section, content_hash
@@ -16,6 +17,9 @@ and ``heading`` must have."""
 CHUNK_COLUMNS = (
     "id", "document_id", "text", "start", "end", "heading", "language", "metadata",
 )  # fmt: skip
+
+OWN_FIELDS = ("document_id", "language", "heading")
+"""What a filter may ask for beside metadata."""
 
 
 def document_hash(document: Document) -> str:
@@ -30,66 +34,48 @@ def document_hash(document: Document) -> str:
         ) from error
 
 
-def by_id(documents: Iterable[Document]) -> dict[str, Document]:
-    """Raises ``InputError`` for an empty id and for two documents of one id."""
-    given: dict[str, Document] = {}
+def each_once(documents: Iterable[Document]) -> Iterator[Document]:
+    """Documents as they come. Raises ``InputError`` for an empty id and for the second of two
+    documents of one id."""
+    seen: set[str] = set()
     for document in documents:
         where = document.source or "documents"
         if not document.id:
             raise InputError("a document has an empty id", where=where, fix="give each its own")
-        if document.id in given:
+        if document.id in seen:
             raise InputError(
                 f"two documents have the id {document.id!r}", where=where, fix="give each its own"
             )
-        given[document.id] = document
-    return given
+        seen.add(document.id)
+        yield document
 
 
-def document_row(document: Document, language: str) -> dict[str, Any]:
-    """A row of the table ``documents``, with ``language`` in place of the one given."""
-    return {
-        "id": document.id,
-        "hash": document_hash(document),
-        "title": document.title,
-        "source": document.source,
-        "language": language,
-        "text": document.text,
-        "sections": to_json([asdict(section) for section in document.sections]),
-        "metadata": to_json(dict(document.metadata)),
-    }
+def document_key(identity: str) -> int:
+    """64 bits that stand for a document's id; whoever finds by them compares the id as well."""
+    return int.from_bytes(blake2b(identity.encode(), digest_size=8).digest(), "little")
 
 
-def to_document(row: Mapping[str, Any]) -> Document:
-    return Document(
-        id=row["id"],
-        text=row["text"],
-        title=row["title"],
-        source=row["source"],
-        language=row["language"],
-        sections=tuple(Section(**section) for section in json.loads(row["sections"])),
-        metadata=json.loads(row["metadata"]),
-    )
+def document_record(document: Document, language: str) -> bytes:
+    """A document as it is kept, with ``language`` in place of the one given."""
+    sections = [[s.title, s.anchor, s.level, s.start, s.end] for s in document.sections]
+    values = [document.id, document.title, document.source, language, document.text, sections]
+    return to_json([*values, dict(document.metadata)]).encode()
 
 
-def to_chunk(row: Mapping[str, Any]) -> Chunk:
-    values = {name: row[name] for name in CHUNK_COLUMNS}
-    return Chunk(**{**values, "metadata": json.loads(row["metadata"])})
+def to_document(record: bytes) -> Document:
+    identity, title, source, language, text, sections, metadata = json.loads(record)
+    parts = tuple(Section(*section) for section in sections)
+    return Document(identity, text, title, source, language, parts, metadata)
 
 
-def matcher(filter: Filter) -> Callable[[Chunk], bool]:
-    """The filter as a function."""
-    if not isinstance(filter, Mapping):
-        return filter
-    wanted = dict(filter)
-    own = ("document_id", "language", "heading")
+def chunk_record(chunk: Chunk) -> bytes:
+    """A chunk as it is kept: the JSON of its ``CHUNK_COLUMNS``."""
+    values = [getattr(chunk, name) for name in CHUNK_COLUMNS[:-1]]
+    return to_json([*values, dict(chunk.metadata)]).encode()
 
-    def accepts(chunk: Chunk) -> bool:
-        return all(
-            chunk.metadata.get(key, getattr(chunk, key) if key in own else None) == value
-            for key, value in wanted.items()
-        )
 
-    return accepts
+def to_chunk(record: bytes) -> Chunk:
+    return Chunk(*json.loads(record))
 
 
 def to_json(value: Any) -> str:

@@ -1,80 +1,64 @@
-"""The index folder: two Lance tables, one BM25 folder, and the file that names what is current.
+"""The index folder: segments that never change, and the file that names those that count.
 
-    index.json        format, settings, embedder, the committed versions and counts
-    lance/            tables ``documents`` and ``chunks`` (LanceDB; every write is a new version)
-    bm25/NAME/        BM25 matrix and the order of its rows, for one version of ``chunks``
-    .lock             held by the one process that writes
+    index.json          format, settings, embedder, counts, and the segments that are live
+    segments/NAME/      see ``segment``; ``live.N.npy`` in it says what commit N left alive there
+    .lock               held by the one process that writes
 
-A commit writes new table versions and a new BM25 folder, then renames a new index.json over the
-old one. Readers take the versions index.json names: they see the old state or the new one, and
-go on seeing it however long they stay open. A writer that is killed leaves versions nobody
-names; the next writer begins again from the named ones. Rows are in the order of chunk ids in
-everything above this file, whatever their order on disk.
+A commit writes new segments and new masks, then renames a new index.json over the old one.
+Readers open what index.json names: they see the old state or the new one, and go on seeing it
+however long they stay open, for they have mapped its files. A writer that is killed leaves
+segments nobody names; the next commit removes them.
 
-Cost: a commit rewrites the BM25 matrix (all postings) and index.json, and appends the rest.
+Adding never rewrites what stands, but small segments are merged (``due``): those under 2,048
+chunks into one, larger ones when they make a full one together. So there are at most about
+32 + N / 32,768 of them, each chunk is copied some four times in its life, and no commit handles
+more than 65,536 chunks at once. A segment half of whose chunks are dead is written anew.
+
+LanceDB, which held these tables before, took 2 to 10 ms to read ten hits by row where a mapped
+file takes 0.1, 0.5 to 3 s to import, and kept every version of a row for ever. It is still a
+vector store one can choose (``retrieval.stores``).
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import lancedb
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
-from llmwright.core import InputError, atomic_folder, exclusive, read_json, write_json
-from llmwright.retrieval.dense.cosine import build_ann_index
-from llmwright.retrieval.lexical.bm25 import BM25
+from llmwright.core import InputError, atomic_folder, atomic_write, exclusive, read_json, write_json
+from llmwright.retrieval.index.records import document_key
+from llmwright.retrieval.index.segment import Batch, Mask, Segment, Source, merge, write
+from llmwright.retrieval.lexical.postings import MAX_ROWS, map_array
+from llmwright.retrieval.lexical.terms import PostingsBuilder
 
-FORMAT = 2
+FORMAT = 3
+SMALL = 2048
 _KIND = "llmwright index"
-_IDS_AT_A_TIME = 1000
+_MANY = 16  # segments that are neither small nor full
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What index.json says. ``languages`` counts chunks by language; ``embedder`` holds source,
-    name, dimension, languages and fingerprint."""
+    """What index.json says. ``chunking``: the fields of ``ChunkSettings``; ``embedder``: source,
+    name, dimension, languages and fingerprint; ``segments``: each the name of one and the number
+    of the commit whose mask holds, 0 where all of it is alive; ``languages`` counts chunks."""
 
-    chunk_size: int
-    chunk_overlap: int
+    chunking: dict[str, Any]
     k1: float
     b: float
     ann_from: int
     embedder: dict[str, Any]
-    documents_version: int = 0
-    chunks_version: int = 0
-    bm25: str = ""
+    commit: int = 0
+    segments: list[tuple[str, int]] = field(default_factory=list)
     documents: int = 0
     chunks: int = 0
-    languages: dict[str, int] | None = None
-    ann: bool = False
-
-
-DOCUMENTS = pa.schema(
-    [(n, pa.string()) for n in ("id", "hash", "title", "source", "language", "text")]
-    + [(n, pa.string()) for n in ("sections", "metadata")]  # JSON
-)
-
-
-def chunk_schema(dimension: int) -> pa.Schema:
-    """Columns of the table ``chunks``; ``terms`` holds the hashes that BM25 counts, and
-    ``votes`` says whether ``vector`` is one (it is zeros in a language the embedder does not
-    know)."""
-    return pa.schema(
-        [(n, pa.string()) for n in ("id", "document_id", "text", "heading", "language")]
-        + [("metadata", pa.string()), ("start", pa.int64()), ("end", pa.int64())]
-        + [("votes", pa.bool_()), ("vector", pa.list_(pa.float32(), dimension))]
-        + [("terms", pa.list_(pa.int64()))]
-    )
+    languages: dict[str, int] = field(default_factory=dict)
 
 
 def read_state(path: Path) -> State:
@@ -100,104 +84,65 @@ def read_state(path: Path) -> State:
             fix="index the documents again, or use the version of llmwright that wrote it",
         )
     try:
-        return State(**{k: v for k, v in record.items() if k not in ("kind", "format")})
-    except TypeError as error:
+        state = State(**{k: v for k, v in record.items() if k not in ("kind", "format")})
+        return replace(state, segments=[(str(n), int(mask)) for n, mask in state.segments])
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"is damaged ({error})", where=str(file), fix="index the documents again"
         ) from error
 
 
-class Snapshot:
-    """One committed state, open for reading. Rows are in the order of chunk ids."""
+@dataclass(slots=True)
+class Opened:
+    """A segment and what is alive of it; ``mask`` is the number of the commit that said so."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.state, self.bm25, self._rows = _open_consistently(path)
-        # Lance works on the folder by its own threads; a table handle is pinned to a version.
-        self._db = lancedb.connect(path / "lance")
-        self.chunks = self._table("chunks", self.state.chunks_version)
-        self.documents = self._table("documents", self.state.documents_version)
+    segment: Segment
+    mask: int
+    live: Mask  # [chunks]
+    documents: Mask  # [documents]
 
-    def _table(self, name: str, version: int) -> Any:
-        try:
-            table = self._db.open_table(name)
-            table.checkout(version)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"the table {name!r} has no version {version} that can be read",
-                where=str(self.path),
-                fix="copy the whole folder again, or index the documents again",
-            ) from error
-        return table
+    @property
+    def count(self) -> int:
+        """How many chunks are alive."""
+        return int(self.live.sum())
 
-    @cached_property
-    def row_of(self) -> dict[str, int]:
-        """Rows by the ids of their chunks."""
-        return {identity: row for row, identity in enumerate(self._rows["id"].to_pylist())}
-
-    @cached_property
-    def votes(self) -> NDArray[np.bool_]:
-        return cast("NDArray[np.bool_]", self._rows["votes"].to_numpy())
-
-    def records(self, rows: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Columns of some rows, in the order asked for."""
-        offsets = self._rows["offset"].take(pa.array(rows, pa.int64())).to_pylist()
-        found = (
-            self.chunks.take_offsets(sorted(set(offsets)))
-            .select(list({"id": None, **dict.fromkeys(columns)}))
-            .to_arrow()
-        )
-        by_id = {record["id"]: record for record in found.to_pylist()}
-        ids = self._rows["id"].take(pa.array(rows, pa.int64())).to_pylist()
-        return [by_id[identity] for identity in ids]
-
-    def table(self, columns: Sequence[str]) -> pa.Table:
-        """Columns of all rows."""
-        whole = read_columns(self.chunks, columns)
-        return whole.take(self._rows["offset"].combine_chunks())
+    @property
+    def alive(self) -> bool:
+        """Whether anything is."""
+        return bool(self.live.any() or self.documents.any())
 
 
-def read_columns(table: Any, columns: Sequence[str]) -> pa.Table:
-    """Columns of every row of a Lance table, in the table's own order."""
-    return table.search().select(list(columns)).to_arrow()
-
-
-def document_hashes(table: Any) -> dict[str, str]:
-    """Content hash by document id, from the table ``documents``."""
-    found = read_columns(table, ["id", "hash"])
-    return dict(zip(found["id"].to_pylist(), found["hash"].to_pylist(), strict=True))
-
-
-def _open_consistently(path: Path) -> tuple[State, BM25, pa.Table]:
-    """Read index.json and map the BM25 folder it names, again if a writer just replaced it."""
+def open_segments(path: Path, known: Sequence[Opened] = ()) -> tuple[State, list[Opened]]:
+    """What index.json names, opened; again if a writer just replaced it. ``known`` segments are
+    not opened anew."""
+    by_name = {opened.segment.name: opened for opened in known}
     while True:
         state = read_state(path)
-        if not state.chunks:
-            nothing = np.zeros(0, np.int64)
-            return state, BM25.build(nothing, nothing), _rows_table([], [], [])
-        folder = path / "bm25" / state.bm25
         try:
-            with pa.memory_map(str(folder / "rows.arrow")) as file:
-                rows = pa.ipc.open_file(file).read_all()
-            return state, BM25.load(folder), rows
+            return state, [_open(path, *named, by_name) for named in state.segments]
+        except InputError:
+            if read_state(path).commit == state.commit:
+                raise
+
+
+def _open(path: Path, name: str, mask: int, known: dict[str, Opened]) -> Opened:
+    held = known.get(name)
+    if held is not None and held.mask == mask:
+        return held
+    folder = path / "segments" / name
+    segment = held.segment if held is not None else Segment(folder)
+    alive = np.ones(segment.rows + len(segment.documents), np.bool_)
+    if mask:
+        try:
+            alive = map_array(folder / f"live.{mask}.npy")
+            alive.reshape(segment.rows + len(segment.documents))
         except (OSError, ValueError) as error:
-            if read_state(path).bm25 != state.bm25:
-                continue
             raise InputError(
                 f"cannot be read ({error})",
                 where=str(folder),
                 fix="copy the whole folder again, or index the documents again",
             ) from error
-
-
-def _rows_table(ids: Sequence[str], votes: Sequence[bool], offsets: Sequence[int]) -> pa.Table:
-    return pa.table(
-        {
-            "id": pa.array(ids, pa.string()),
-            "votes": pa.array(votes, pa.bool_()),
-            "offset": pa.array(offsets, pa.int64()),
-        }
-    )
+    return Opened(segment, mask, alive[: segment.rows], alive[segment.rows :])
 
 
 def create_store(path: Path, state: State) -> None:
@@ -209,10 +154,7 @@ def create_store(path: Path, state: State) -> None:
             fix="open it if it is an index, or name a new folder",
         )
     with atomic_folder(path) as temporary:
-        db = lancedb.connect(temporary / "lance")
-        documents = db.create_table("documents", schema=DOCUMENTS)
-        chunks = db.create_table("chunks", schema=chunk_schema(state.embedder["dimension"]))
-        state = replace(state, documents_version=documents.version, chunks_version=chunks.version)
+        (temporary / "segments").mkdir()
         _write_state(temporary, state)
 
 
@@ -230,74 +172,137 @@ def writer_lock(path: Path) -> AbstractContextManager[None]:
     )
 
 
-class Transaction:
-    """Changes to the two tables, on top of the committed versions, until ``commit``."""
+def due(sizes: Sequence[int]) -> list[int]:
+    """Which of some segments, by the number of their live chunks, to merge now; [] if none."""
+    order = sorted(range(len(sizes)), key=lambda i: sizes[i])
+    small = [i for i in order if sizes[i] < SMALL]
+    if len(small) > 1:
+        return small
+    middle = [i for i in order if sizes[i] < MAX_ROWS // 2]
+    if sum(sizes[i] for i in middle) < MAX_ROWS * 3 // 4 and len(middle) < _MANY:
+        return []
+    chosen: list[int] = []
+    for i in middle:
+        if sum(sizes[j] for j in chosen) + sizes[i] <= MAX_ROWS:
+            chosen.append(i)
+    return chosen
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.state = path, read_state(path)
-        db = lancedb.connect(path / "lance")
-        self._documents = _at(db.open_table("documents"), self.state.documents_version)
-        self._chunks = _at(db.open_table("chunks"), self.state.chunks_version)
-        self.hashes = document_hashes(self._documents)
+
+class Transaction:
+    """Changes on top of the committed state, until ``commit``. One at a time, under the lock."""
+
+    def __init__(self, path: Path, known: Sequence[Opened] = ()) -> None:
+        self.path = path
+        self.state, opened = open_segments(path, known)
+        # Masks are changed in copies: whoever gave ``known`` goes on searching.
+        self._opened = [
+            replace(o, live=o.live.copy(), documents=o.documents.copy()) for o in opened
+        ]
+        self._number = self.state.commit + 1
+        self._written = 0
+        self._builder = PostingsBuilder()
+        self._sweep([self.state])
+
+    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        """Content hashes of those documents that are in the index, by id."""
+        return {
+            identity: opened.segment.hashes[place].tobytes().hex()
+            for opened, place, identity in self._find(ids)
+        }
 
     def delete(self, ids: Sequence[str]) -> None:
-        for start in range(0, len(ids), _IDS_AT_A_TIME):
-            quoted = ", ".join(_quote(i) for i in ids[start : start + _IDS_AT_A_TIME])
-            self._documents.delete(f"id IN ({quoted})")
-            self._chunks.delete(f"document_id IN ({quoted})")
+        """Documents and their chunks are no longer alive."""
+        if not ids:
+            return
+        for opened, place, _ in self._find(ids):
+            opened.documents[place] = False
+            opened.mask = self._number
+        keys = np.array([document_key(identity) for identity in ids], np.uint64)
+        wanted = {identity.encode() for identity in ids}
+        for opened in self._opened:
+            for row in np.flatnonzero(np.isin(opened.segment.owners, keys)).tolist():
+                if opened.segment.owner(row) in wanted:
+                    opened.live[row] = False
+                    opened.mask = self._number
 
-    def add(self, documents: list[dict[str, Any]], chunks: pa.Table) -> None:
-        self._documents.add(pa.Table.from_pylist(documents, DOCUMENTS))
-        if chunks.num_rows:
-            self._chunks.add(chunks)
+    def add(self, batch: Batch) -> None:
+        """Write a segment, and merge what is due."""
+        self._new(lambda folder: write(folder, batch, self._builder))
+        self._merge()
 
     def commit(self) -> None:
-        """Write the BM25 folder for what the tables now hold, then make it all current."""
-        votes = self._chunks.count_rows("votes")
-        ann = votes >= self.state.ann_from
-        if ann:
-            build_ann_index(self._chunks)
-        found = read_columns(self._chunks, ["id", "language", "votes", "terms"])
-        ids = found["id"].to_pylist()
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-        found = found.take(pa.array(order, pa.int64()))
-        languages, name = Counter(found["language"].to_pylist()), ""
-        if ids:
-            name = f"{self._chunks.version:08d}"
-            terms = found["terms"].combine_chunks()
-            lengths = terms.value_lengths().to_numpy().astype(np.int64)
-            bm25 = BM25.build(terms.flatten().to_numpy(), lengths, self.state.k1, self.state.b)
-            rows = _rows_table(found["id"].to_pylist(), found["votes"].to_pylist(), order)
-            with atomic_folder(self.path / "bm25" / name) as temporary:
-                bm25.save(temporary)
-                with pa.ipc.new_file(temporary / "rows.arrow", rows.schema) as file:
-                    file.write_table(rows)
-        before = self.state.bm25
+        """Make all changes current."""
+        for opened in [o for o in self._opened if 2 * o.count < o.segment.rows or not o.alive]:
+            self._replace([opened])
+        self._merge()
+        languages: Counter[str] = Counter()
+        for opened in self._opened:
+            languages.update(opened.segment.language_counts(opened.live))
+            if opened.mask == self._number:
+                alive = np.concatenate([opened.live, opened.documents])
+                file = opened.segment.folder / f"live.{self._number}.npy"
+                with atomic_write(file) as temporary, temporary.open("wb") as out:
+                    np.save(out, alive)
+        before = self.state
         self.state = replace(
-            self.state,
-            documents_version=self._documents.version,
-            chunks_version=self._chunks.version,
-            bm25=name,
-            documents=self._documents.count_rows(),
-            chunks=len(ids),
+            before,
+            commit=self._number,
+            segments=[(opened.segment.name, opened.mask) for opened in self._opened],
+            documents=sum(int(opened.documents.sum()) for opened in self._opened),
+            chunks=sum(opened.count for opened in self._opened),
             languages=dict(sorted(languages.items())),
-            ann=ann,
         )
         _write_state(self.path, self.state)
-        # The folder before stays for readers that have just read the old index.json; older
-        # ones go. A reader that has mapped its files keeps them even so.
-        for folder in (self.path / "bm25").glob("*"):
-            if folder.name not in (name, before):
+        # What was current stays for readers that have just read the old index.json.
+        self._sweep([self.state, before])
+
+    def __enter__(self) -> Transaction:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What was not committed goes."""
+        if self.state.commit != self._number:
+            self._sweep([self.state])
+
+    def _find(self, ids: Sequence[str]) -> Iterable[tuple[Opened, int, str]]:
+        """Where living documents stand."""
+        keys = np.array([document_key(identity) for identity in ids], np.uint64)
+        for opened in self._opened:
+            for number, place in opened.segment.find(keys):
+                same = opened.segment.document_ids[place] == ids[number].encode()
+                if same and opened.documents[place]:
+                    yield opened, place, ids[number]
+
+    def _merge(self) -> None:
+        while chosen := due([opened.count for opened in self._opened]):
+            self._replace([self._opened[i] for i in chosen])
+
+    def _replace(self, old: Sequence[Opened]) -> None:
+        """Write what is alive of some segments as one."""
+        self._opened = [o for o in self._opened if all(o is not gone for gone in old)]
+        sources = [Source(o.segment, o.live, o.documents) for o in old if o.alive]
+        if sources:
+            self._new(lambda folder: merge(folder, sources))
+        committed = {name for name, _ in self.state.segments}
+        for opened in old:
+            if opened.segment.name not in committed:
+                shutil.rmtree(opened.segment.folder, ignore_errors=True)
+
+    def _new(self, write_into: Callable[[Path], None]) -> None:
+        self._written += 1
+        folder = self.path / "segments" / f"{self._number:08d}-{self._written}"
+        with atomic_folder(folder) as temporary:
+            write_into(temporary)
+        self._opened.append(_open(self.path, folder.name, 0, {}))
+
+    def _sweep(self, states: Sequence[State]) -> None:
+        """Remove the segments and masks that none of the states names."""
+        masks = {(name, f"live.{mask}.npy") for state in states for name, mask in state.segments}
+        names = {name for name, _ in masks}
+        for folder in (self.path / "segments").iterdir():
+            if folder.name not in names:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _at(table: Any, version: int) -> Any:
-    """The table as committed, whatever a killed writer put on top."""
-    if table.version != version:
-        table.checkout(version)
-        table.restore()
-    return table
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+                continue
+            for file in folder.glob("live.*.npy"):
+                if (folder.name, file.name) not in masks:
+                    file.unlink(missing_ok=True)

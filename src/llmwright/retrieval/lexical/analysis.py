@@ -91,8 +91,23 @@ def fragments(word: str, script: str) -> list[str]:
 
 def words(text: str) -> Iterator[tuple[str, str]]:
     """Words, and runs of scripts without spaces, with their scripts."""
-    for word in _pattern().findall(normalize(text)):
-        yield word, _script(word)
+    for run in runs(text):
+        yield from split_run(run)
+
+
+def runs(text: str) -> list[str]:
+    """The normalised text cut where no word can go on; ``split_run`` makes words of a run."""
+    if text.isascii():
+        return _ASCII_RUN.findall(text.lower())
+    found: list[str] = _run_pattern().findall(normalize(text))
+    return found
+
+
+@lru_cache(maxsize=1 << 16)
+def split_run(run: str) -> tuple[tuple[str, str], ...]:
+    """The words of a run, with their scripts."""
+    found = _ASCII_WORD.findall(run) if run.isascii() else _word_pattern().findall(run)
+    return tuple((word, _script(word)) for word in found)
 
 
 def normalize(text: str) -> str:
@@ -101,8 +116,18 @@ def normalize(text: str) -> str:
     return _DROPPED.sub("", folded.replace("ё", "е"))
 
 
+_ASCII_RUN, _ASCII_WORD = re.compile(r"\w+", re.ASCII), re.compile(r"[a-z0-9]+")
+
+
 @lru_cache(maxsize=1)
-def _pattern() -> re.Pattern[str]:
+def _run_pattern() -> re.Pattern[str]:
+    """All characters that words are made of. One class to look at a character once: the borders
+    between kinds of words are looked for in the few runs that may have them."""
+    return re.compile(f"[\\w{''.join(_mark_ranges())}{_PAIRS}{_TRIPLES}]+")
+
+
+@lru_cache(maxsize=1)
+def _word_pattern() -> re.Pattern[str]:
     """Runs of pair characters, runs of triple characters, or words: letters, digits, marks."""
     marks = "".join(_mark_ranges())
     return re.compile(f"[{_PAIRS}]+|[{_TRIPLES}]+|(?:(?![{_PAIRS}{_TRIPLES}_])[\\w{marks}])+")

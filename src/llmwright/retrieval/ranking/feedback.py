@@ -40,19 +40,26 @@ def expand_vector(
     return np.asarray(moved / (np.linalg.norm(moved) or 1.0), np.float32)
 
 
-def expand_terms(
-    query: Mapping[int, float], bm25: BM25, passages: Sequence[int]
-) -> dict[int, float]:
-    """The query with the most telling stems of the passages (rows) added."""
+def telling_stems(bm25: BM25, passages: Sequence[int]) -> dict[int, float]:
+    """The ``TERMS`` stems that give most to the scores of the passages (rows), with the weights
+    that they get in a query whose own weights sum to ``1 - LAMBDA``."""
     gains: dict[int, float] = {}
     for row in passages:
         for term, gain in bm25.passage(row).items():
             gains[term] = gains.get(term, 0.0) + gain
     best = sorted(gains, key=lambda term: (-gains[term], term))[:TERMS]
-    total, gained = sum(query.values()), sum(gains[term] for term in best)
-    if not total or not gained:
+    gained = sum(gains[term] for term in best)
+    return {term: LAMBDA * gains[term] / gained for term in best} if gained else {}
+
+
+def expand_terms(
+    query: Mapping[int, float], bm25: BM25, passages: Sequence[int]
+) -> dict[int, float]:
+    """The query with the most telling stems of the passages (rows) added."""
+    total, more = sum(query.values()), telling_stems(bm25, passages)
+    if not total or not more:
         return dict(query)
     expanded = {term: (1 - LAMBDA) * weight / total for term, weight in query.items()}
-    for term in best:
-        expanded[term] = expanded.get(term, 0.0) + LAMBDA * gains[term] / gained
+    for term, weight in more.items():
+        expanded[term] = expanded.get(term, 0.0) + weight
     return expanded

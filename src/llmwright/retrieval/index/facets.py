@@ -1,0 +1,98 @@
+"""Which chunks of a segment have a given value of their metadata: an inverted file of pairs.
+
+A pair is the JSON of [name, value]. A chunk's pairs are its metadata and, under names that its
+metadata do not use, its ``document_id``, ``language`` and ``heading``. Pairs are compared whole,
+never by a hash, so a filter cannot let another value pass.
+
+Cost: a look-up is a binary search, about 10 microseconds a segment and pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmwright.core import Chunk
+from llmwright.retrieval.index.blobs import Blobs, write_blobs
+from llmwright.retrieval.index.records import OWN_FIELDS, to_json
+from llmwright.retrieval.lexical.postings import map_array
+from llmwright.retrieval.lexical.scoring import posting_order
+
+_NAME = "facets"
+
+
+class Facets:
+    """An open inverted file."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ``OSError`` or ``ValueError`` where the files cannot be read."""
+        self.pairs = Blobs(folder, _NAME)  # sorted
+        self.starts = map_array(folder / f"{_NAME}.starts.npy")  # [pairs + 1]
+        self.rows = map_array(folder / f"{_NAME}.rows.npy")  # uint16, ascending within a pair
+
+    def mask(self, wanted: Mapping[str, Any], count: int) -> NDArray[np.bool_]:
+        """Which of ``count`` chunks have all of the wanted values."""
+        allowed = np.ones(count, np.bool_)
+        for name, value in wanted.items():
+            held = np.zeros(count, np.bool_)
+            number = self.pairs.find(_pair(name, value))
+            if number is not None:
+                held[self.rows[slice(*self.starts[number : number + 2])]] = True
+            allowed &= held
+        return allowed
+
+
+def write_facets(folder: Path, chunks: Iterable[Chunk]) -> None:
+    """Write the pairs of chunks, whose rows are their order."""
+    numbers: dict[bytes, int] = {}
+    places: list[int] = []
+    sizes: list[int] = []
+    for chunk in chunks:
+        values = {name: getattr(chunk, name) for name in OWN_FIELDS} | dict(chunk.metadata)
+        places += [
+            numbers.setdefault(_pair(name, value), len(numbers)) for name, value in values.items()
+        ]
+        sizes.append(len(values))
+    rows = np.repeat(np.arange(len(sizes), dtype=np.uint16), sizes)
+    _write(folder, list(numbers), np.array(places, np.int32), rows, len(sizes))
+
+
+def merge_facets(
+    folder: Path, parts: Sequence[Facets], moved: Sequence[NDArray[np.int64]], count: int
+) -> None:
+    """Write the pairs of several segments; ``moved`` says which of ``count`` rows each chunk
+    gets, -1 for one that is dropped."""
+    numbers: dict[bytes, int] = {}
+    places, rows = [], []
+    for part, to in zip(parts, moved, strict=True):
+        own = [numbers.setdefault(pair, len(numbers)) for pair in part.pairs]
+        place = np.repeat(np.array(own, np.int32), np.diff(part.starts))
+        row = to[part.rows]
+        places.append(place[row >= 0])
+        rows.append(row[row >= 0].astype(np.uint16))
+    _write(folder, list(numbers), np.concatenate(places), np.concatenate(rows), count)
+
+
+def _pair(name: str, value: Any) -> bytes:
+    return to_json([name, value]).encode()
+
+
+def _write(
+    folder: Path,
+    pairs: list[bytes],
+    places: NDArray[np.int32],
+    rows: NDArray[np.uint16],
+    count: int,
+) -> None:
+    used = np.bincount(places, minlength=len(pairs))
+    order = [n for n in sorted(range(len(pairs)), key=pairs.__getitem__) if used[n]]
+    rank = np.zeros(len(pairs), np.int32)
+    rank[order] = np.arange(len(order))
+    by_pair = posting_order(rank[places], rows, len(order), count)
+    write_blobs(folder, _NAME, (pairs[number] for number in order))
+    np.save(folder / f"{_NAME}.starts.npy", np.concatenate([[0], np.cumsum(used[order])]))
+    np.save(folder / f"{_NAME}.rows.npy", rows[by_pair])
