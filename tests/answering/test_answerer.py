@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmwright.answering import NO_ANSWER, CitedAnswerer, arrange
+from llmwright.answering import NO_ANSWER, CitedAnswerer, ContextSettings, arrange
 from llmwright.core import (
     ChatModel,
     Chunk,
@@ -172,9 +172,9 @@ def test_a_passage_too_long_is_cut_at_a_space() -> None:
 
 
 def test_the_context_is_bounded_and_takes_a_shorter_passage_after_a_longer() -> None:
-    answerer = CitedAnswerer(ScriptedModel(lambda m: "x"), finds(BITS, RANK), max_context=49)
+    answerer = CitedAnswerer(ScriptedModel(lambda m: "x"), finds(BITS, RANK), context=ContextSettings(49))
     assert asyncio.run(answerer.complete(QUESTION)).sources == (BITS,)
-    answerer = CitedAnswerer(ScriptedModel(lambda m: "x"), finds(RANK, BITS), max_context=49)
+    answerer = CitedAnswerer(ScriptedModel(lambda m: "x"), finds(RANK, BITS), context=ContextSettings(49))
     assert asyncio.run(answerer.complete(QUESTION)).sources == (BITS,)
 
 
@@ -237,7 +237,7 @@ def test_an_abandoned_stream_lets_the_model_go() -> None:
     assert model.running == 0
 
 
-@pytest.mark.parametrize(("name", "least"), [("top", 1), ("max_context", 1), ("max_history", 0)])
+@pytest.mark.parametrize(("name", "least"), [("top", 1), ("max_history", 0)])
 def test_wrong_settings_are_refused(name: str, least: int) -> None:
     CitedAnswerer(ScriptedModel(lambda m: "x"), finds(), **{name: least})
     with pytest.raises(

@@ -2,11 +2,11 @@
 
 Retrieval-augmented generation (Lewis et al. 2020, arXiv 2005.11401) as a `ChatModel` around
 another one. The last user message is the query; what was said before stays as history, the most
-recent of it within a bound. Passages go in best first, whole, until the context is full, since
-a model reads the beginning of a context best (Liu et al. 2023, arXiv 2307.03172).
+recent of it within a bound. Which passages go in, and how, `context` decides.
 
-Where retrieval finds nothing the answer is the ``no_answer`` sentence, without sources, and the
-model is not asked: a model with nothing to read would answer from memory, uncited.
+Where retrieval finds nothing, or nothing that ``answerable`` takes for an answer, the answer is the
+``no_answer`` sentence, without sources, and the model is not asked: a model with nothing to read
+would answer from memory, uncited.
 
 Costs one search (in a worker thread, so that other answers go on being written meanwhile), the
 prompt's tokens, and microseconds a sentence for citations.
@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from llmwright.answering.citing import CitationStream
-from llmwright.answering.context import MAX_CONTEXT, arrange
+from llmwright.answering.context import ContextSettings, build_context
+from llmwright.answering.passages import Passage
 from llmwright.answering.support import Support
 from llmwright.core import (
     ChatModel,
@@ -42,9 +43,10 @@ class CitedAnswerer:
     """Answers from what ``search(query, top)`` finds, with ``[n]`` for the n-th of
     ``completion.sources``. Is a `ChatModel`.
 
-    ``search`` is called in worker threads, several at a time. ``max_context`` bounds the passages
-    and ``max_history`` the earlier turns, in characters. Raises ``ConfigurationError`` for a bound
-    out of its range.
+    ``search`` is called in worker threads, several at a time, and so is ``answerable``, which is
+    given the question and the hits and says whether they may hold its answer (`answerable`, or
+    any rule of yours). ``context`` says how passages are arranged; ``max_history`` bounds the
+    earlier turns, in characters. Raises ``ConfigurationError`` for a bound out of its range.
 
     A system message of the caller is added below ``system``, which it cannot replace.
     ``token_ids`` and ``logprobs`` of a completion are the model's own: they do not hold the
@@ -56,12 +58,13 @@ class CitedAnswerer:
     _: KW_ONLY
     system: str = CITED_SYSTEM
     top: int = 3
-    max_context: int = MAX_CONTEXT
+    context: ContextSettings = field(default_factory=ContextSettings)
+    answerable: Callable[[str, Sequence[Hit]], bool] | None = None
     max_history: int = 2000
     no_answer: str = NO_ANSWER
 
     def __post_init__(self) -> None:
-        for name, least in (("top", 1), ("max_context", 1), ("max_history", 0)):
+        for name, least in (("top", 1), ("max_history", 0)):
             if (value := getattr(self, name)) < least:
                 raise ConfigurationError(
                     f"{name} is {value}", where="cited answerer", fix=f"it must be at least {least}"
@@ -79,7 +82,7 @@ class CitedAnswerer:
         if not passages:
             return Completion(self.no_answer)
         answer = await self.model.complete(prompt, params)
-        return _cited(answer, passages, Support(passages))
+        return _cited(answer, passages, Support([passage.shown for passage in passages]))
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams | None = None
@@ -89,7 +92,7 @@ class CitedAnswerer:
         if not passages:
             yield Delta(self.no_answer, Completion(self.no_answer))
             return
-        support = Support(passages)
+        support = Support([passage.shown for passage in passages])
         citations = CitationStream(support.cite, len(passages))
         given = 0  # characters of the answer that are out
         async with closing(self.model.stream(prompt, params)) as stream:
@@ -101,7 +104,9 @@ class CitedAnswerer:
                     given += len(text)
                     yield Delta(text)
 
-    async def _prepare(self, messages: Sequence[Message]) -> tuple[tuple[Hit, ...], list[Message]]:
+    async def _prepare(
+        self, messages: Sequence[Message]
+    ) -> tuple[tuple[Passage, ...], list[Message]]:
         turns = [message for message in messages if message.role != "system"]
         if not turns or turns[-1].role != "user" or not turns[-1].content.strip():
             raise InputError(
@@ -110,12 +115,18 @@ class CitedAnswerer:
                 fix="let the last message be the user's, and not empty",
             )
         question = turns[-1].content
-        hits = await asyncio.to_thread(self.search, question, self.top)
-        passages = arrange(hits[: self.top], self.max_context)
+        passages = await asyncio.to_thread(self._find, question)
         added = [message.content for message in messages if message.role == "system"]
         system = "\n\n".join([self.system, *added])
         history = self._recent(turns[:-1])
-        return passages, cited_messages(question, passages, system, history)
+        shown = [passage.shown for passage in passages]
+        return passages, cited_messages(question, shown, system, history)
+
+    def _find(self, question: str) -> tuple[Passage, ...]:
+        hits = self.search(question, self.top)[: self.top]
+        if self.answerable is not None and not self.answerable(question, hits):
+            return ()
+        return build_context(question, hits, self.context)
 
     def _recent(self, turns: Sequence[Message]) -> list[Message]:
         """The latest turns that fit, from a user's on: chat templates want them alternating."""
@@ -131,10 +142,11 @@ class CitedAnswerer:
         return kept
 
 
-def _cited(answer: Completion, passages: tuple[Hit, ...], support: Support) -> Completion:
+def _cited(answer: Completion, passages: tuple[Passage, ...], support: Support) -> Completion:
     """A whole answer and its alternatives with their citations in order."""
     citations = CitationStream(support.cite, len(passages))
     text = citations.push(answer.text)
     text += citations.flush(finished=answer.finish_reason != "length")
     others = tuple(_cited(other, passages, support) for other in answer.alternatives)
-    return replace(answer, text=text, sources=passages, alternatives=others)
+    sources = tuple(passage.hit for passage in passages)
+    return replace(answer, text=text, sources=sources, alternatives=others)

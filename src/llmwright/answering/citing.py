@@ -115,6 +115,22 @@ def cited_numbers(text: str, count: int) -> frozenset[int]:
     return frozenset(found)
 
 
+def cited_sentences(text: str, count: int) -> list[tuple[int, int, tuple[int, ...]]]:
+    """The sentences of an answer that cite, as start, end and the passages cited, by the rules
+    of ``CitationStream``: a sentence reaches over the citations behind it, code has none."""
+    found = []
+    at, fenced = 0, False
+    while at < len(text):
+        line_start = at == 0 or text[at - 1] == "\n"
+        fence = line_start and _is_fence(text[at:])
+        end = at + (_sentence_end(text[at:], fenced or fence) or len(text) - at)
+        if not (fenced or fence) and (numbers := _clean(text[at:end], count)[1]):
+            found.append((at, end, tuple(dict.fromkeys(numbers))))
+        fenced ^= fence
+        at = end
+    return found
+
+
 def _is_fence(line: str) -> bool:
     return line.lstrip(" ").startswith(("```", "~~~"))
 

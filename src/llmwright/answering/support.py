@@ -61,10 +61,11 @@ class Support:
         self._numbers = [_numbers(text) for text in texts]
         self._found_in = Counter(word for words in self._words for word in words)
 
-    def shares(self, sentence: str) -> list[float]:
-        """The share of the sentence in each passage, 0 to 1; 0 where a number of it is missing."""
+    def shares(self, sentence: str, *, strict_numbers: bool = True) -> list[float]:
+        """The share of the sentence in each passage, 0 to 1; 0 where a number of it is missing,
+        unless ``strict_numbers`` is off: a question's numbers are not a claim."""
         sentence = _LIST_MARK.sub("", sentence)
-        numbers = _numbers(sentence)
+        numbers = _numbers(sentence) if strict_numbers else frozenset()
         asked = {code: _content_words(sentence, code) for code in set(self._languages)}
         shares = []
         for words, seen, language in zip(self._words, self._numbers, self._languages, strict=True):
