@@ -148,3 +148,22 @@ def test_what_cannot_be_trained(tiny_bert, pairs, tmp_path) -> None:
         EncoderSettings(learning_rate=0)
     with pytest.raises(ConfigurationError, match="one number of at least 0 for each"):
         EncoderSettings(matryoshka=(8, 16), weights=(1.0,))
+
+
+def test_the_projection_alone_learns_as_it_would_with_the_rest_frozen(
+    tiny_bert, pairs, tmp_path
+) -> None:
+    settings = replace(QUICK, parts="projection", epochs=4)
+    encoder = SentenceEncoder.load(tiny_bert)
+    before = {name: t.clone() for name, t in encoder.bert.state_dict().items()}
+    curve = train_encoder(encoder, pairs, settings, tmp_path / "alone").curve
+    assert all(torch.equal(t, before[name]) for name, t in encoder.bert.state_dict().items())
+    assert np.mean([s.loss for s in curve[-3:]]) < np.mean([s.loss for s in curve[:3]])
+    full = train_encoder(
+        SentenceEncoder.load(tiny_bert), pairs, replace(settings, parts="all"), tmp_path / "all"
+    ).curve
+    assert curve[0].loss == pytest.approx(full[0].loss, rel=1e-5)
+    unturned = replace(settings, rotate=False)
+    train_encoder(SentenceEncoder.load(tiny_bert), pairs, unturned, tmp_path / "unturned")
+    vectors = load_embedder(tmp_path / "unturned").embed(TEXTS)
+    assert not np.allclose(vectors, load_embedder(tiny_bert).embed(TEXTS), atol=1e-3)

@@ -11,32 +11,46 @@ from llmwright.core import lazy_exports
 from llmwright.embeddings.training.settings import OBJECTIVES, EncoderSettings, Objective
 
 if TYPE_CHECKING:
+    from llmwright.embeddings.training.adaptation import KINDS, PairKind, document_pairs
     from llmwright.embeddings.training.encoder import SentenceEncoder
     from llmwright.embeddings.training.loop import EncoderResult, EncoderStep, train_encoder
+    from llmwright.embeddings.training.mining import Ranking, mine_negatives, vector_ranking
     from llmwright.embeddings.training.pairs import Pair, read_pairs
     from llmwright.embeddings.training.rotation import principal_rotation
 
 _HOMES = {
     "EncoderResult": "loop",
     "EncoderStep": "loop",
+    "KINDS": "adaptation",
     "Pair": "pairs",
+    "PairKind": "adaptation",
+    "Ranking": "mining",
     "SentenceEncoder": "encoder",
+    "document_pairs": "adaptation",
+    "mine_negatives": "mining",
     "principal_rotation": "rotation",
     "read_pairs": "pairs",
     "train_encoder": "loop",
+    "vector_ranking": "mining",
 }
 
 __all__ = [
+    "KINDS",
     "OBJECTIVES",
     "EncoderResult",
     "EncoderSettings",
     "EncoderStep",
     "Objective",
     "Pair",
+    "PairKind",
+    "Ranking",
     "SentenceEncoder",
+    "document_pairs",
+    "mine_negatives",
     "principal_rotation",
     "read_pairs",
     "train_encoder",
+    "vector_ranking",
 ]
 
 if not TYPE_CHECKING:

@@ -116,13 +116,20 @@ class SentenceEncoder(nn.Module):
     def forward(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Texts as token ids -> [texts, dimension], each of length 1."""
         rows = {ids: row for row, ids in enumerate(sorted({*map(tuple, texts)}, key=_by_length))}
-        hidden = self.bert(list(rows))  # each [texts, tokens, hidden]
+        wanted = [rows[tuple(ids)] for ids in texts]
+        return self.project(self.pool(list(rows)))[wanted]
+
+    def pool(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Texts as token ids -> [texts, hidden], in order; sorted by length they cost least."""
+        hidden = self.bert(texts)  # each [texts, tokens, hidden]
         pooled = [h.mean(1) if self.pooling == "mean" else h[:, 0] for h in hidden]
-        vectors = torch.cat(pooled).float()  # [different texts, hidden]
+        return torch.cat(pooled).float()
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """[texts, hidden] -> [texts, dimension], each of length 1."""
         if self.projection is not None:
-            vectors = vectors @ self.projection.T
-        wanted = torch.tensor([rows[tuple(ids)] for ids in texts], device=vectors.device)
-        return F.normalize(vectors, dim=1)[wanted]
+            pooled = pooled @ self.projection.T
+        return F.normalize(pooled, dim=1)
 
     def save(self, folder: Path, card: str = "") -> None:
         """Write the model; an existing folder is replaced. ``card`` goes into its README."""

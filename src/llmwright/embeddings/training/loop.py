@@ -158,6 +158,9 @@ class _Run:
         self._rotate()
         self.relevance = Relevance(pairs)
         self.parameters = dict(encoder.named_parameters())
+        self.read: dict[tuple[int, ...], int] = {}  # texts read beforehand, to rows of `pooled`
+        if settings.parts == "projection":
+            self._read_all()
         projected = [p for name, p in self.parameters.items() if name == "projection"]
         others = [p for name, p in self.parameters.items() if name != "projection"]
         self.optimizer = torch.optim.AdamW(
@@ -229,8 +232,7 @@ class _Run:
             negatives = []
         ids = self._ids([p.query for p in pairs], "query")
         ids += self._ids([p.positive for p in pairs] + negatives, "document")
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            vectors = self.encoder(ids)  # [queries + documents, dimension]
+        vectors = self._encode(ids)  # [queries + documents, dimension]
         queries, documents = vectors[: len(pairs)], vectors[len(pairs) :]
         positives, wrong = documents[: len(pairs)], documents[len(pairs) :]
         if settings.objective == "ranking":
@@ -302,25 +304,49 @@ class _Run:
                 {text for pair in self.pairs for text in (pair.positive, *pair.negatives)}
             )
             chosen = np.random.default_rng(self.settings.seed).permutation(len(texts))[:_SAMPLE]
-            sample = self._vectors([texts[place] for place in sorted(chosen)])
+            ids = sorted(self._ids([texts[place] for place in chosen], "document"))
+            pooled = self._pooled(sorted(ids, key=len))
+            sample = self.encoder.project(pooled).detach().cpu().numpy()
         turn = torch.from_numpy(principal_rotation(sample)).to(self.device)  # [d, d]
         before = self.encoder.projection
         self.encoder.projection = nn.Parameter(turn if before is None else turn @ before.detach())
         if self.settings.objective == "distillation":
             self.taught = F.normalize(self.taught @ turn.cpu().T, dim=1)
 
-    def _vectors(self, texts: Sequence[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        ids = sorted(self._ids(texts, "document"), key=len)
+    def _read_all(self) -> None:
+        """Let the projection learn alone: the vectors it maps stay what they are."""
+        if self.encoder.projection is None:
+            eye = torch.eye(self.encoder.dimension, device=self.device)
+            self.encoder.projection = nn.Parameter(eye)
+        self.parameters = {"projection": self.encoder.projection}
+        texts = [(p.query, "query") for p in self.pairs]
+        texts += [(t, "document") for p in self.pairs for t in (p.positive, *p.negatives)]
+        ids: set[tuple[int, ...]] = set()
+        for kind in ("query", "document"):
+            ids.update(map(tuple, self._ids([t for t, k in texts if k == kind], kind)))
+        ordered = sorted(ids, key=lambda one: (len(one), one))
+        self.pooled = self._pooled(ordered)
+        self.read = {one: row for row, one in enumerate(ordered)}
+
+    def _encode(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        if self.read:
+            return self.encoder.project(self.pooled[[self.read[tuple(one)] for one in ids]])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            vectors: Tensor = self.encoder(ids)
+        return vectors
+
+    def _pooled(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Without gradients: [texts, hidden]."""
         parts = []
         with (
-            progress("rotation", total=len(ids), unit="texts") as advance,
+            progress("reading", total=len(ids), unit="texts") as advance,
             torch.no_grad(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16),
         ):
             for start in range(0, len(ids), _AT_ONCE):
-                parts.append(self.encoder(ids[start : start + _AT_ONCE]).cpu().numpy())
+                parts.append(self.encoder.pool(ids[start : start + _AT_ONCE]))
                 advance(len(parts[-1]))
-        return np.concatenate(parts)
+        return torch.cat(parts)
 
     def _card(self) -> str:
         settings = self.settings

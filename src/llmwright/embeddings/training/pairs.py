@@ -6,9 +6,9 @@ Three forms of a JSONL record:
     {"a": ..., "b": ..., "score": 0.8}
     {"text": ...} or {"text": ..., "translation": ...}
 
-``ranking`` takes the first form (negatives may be missing), ``triplet`` and ``margin-mse`` need a
-negative, ``cosent`` the second form, ``distillation`` any: every text of a record is drawn to the
-teacher's vector of it, a translation to that of its text.
+``ranking`` takes the first form, ``triplet`` and ``margin-mse`` too, but need a negative;
+``cosent`` takes the second and ``distillation`` the third, where a text and its translation are
+both drawn to the teacher's vector of the text.
 
 What is relevant to a query is read off all records, not only the one at hand: a document that
 any record gives as the positive of a query is no negative for it in any batch. Records with the
@@ -52,7 +52,7 @@ def read_pairs(path: Path, objective: Objective) -> list[Pair]:
     """The records of a JSONL file. Raises ``InputError`` where one does not fit the objective."""
     pairs = []
     for where, record in read_located_jsonl(path):
-        pair = _pair(record, where)
+        pair = _pair(record, where, objective)
         missing = None
         if objective == "cosent" and pair.score is None:
             missing = '"score", a number'
@@ -66,16 +66,17 @@ def read_pairs(path: Path, objective: Objective) -> list[Pair]:
     return pairs
 
 
-def _pair(record: dict[str, Any], where: str) -> Pair:
-    first, second = next(
-        (names for names in (("query", "positive"), ("a", "b")) if names[0] in record),
-        ("text", "translation"),
-    )
-    if first == "text":
+def _pair(record: dict[str, Any], where: str, objective: Objective) -> Pair:
+    first, second = ("a", "b") if "a" in record else ("query", "positive")
+    if objective == "distillation":
+        first, second = "text", "translation"
         record = {"translation": record.get("text"), **record}
     for name in (first, second):
         if not isinstance(record.get(name), str) or not record[name].strip():
-            said = f"is {kind_of(record[name])}" if name in record else "is missing"
+            value = record.get(name)
+            said = f"is {kind_of(value)}" if name in record else "is missing"
+            if isinstance(value, str):
+                said = "is empty"
             raise InputError(f"the field {name!r} {said}", where=where, fix="it must be a text")
     negatives = record.get("negative", [])
     negatives = [negatives] if isinstance(negatives, str) else negatives

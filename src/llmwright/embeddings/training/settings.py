@@ -8,12 +8,17 @@ from typing import Any, Literal, get_args
 from llmwright.core import ConfigurationError, DType
 
 Objective = Literal["ranking", "cosent", "triplet", "distillation", "margin-mse"]
+Parts = Literal["all", "projection"]
 OBJECTIVES: tuple[Objective, ...] = ("ranking", "cosent", "triplet", "distillation", "margin-mse")
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSettings:
     """How to train.
+
+    ``parts`` is what learns: all weights, or the projection alone, for which every text is read
+    once and not once an epoch. That is a small, safe change: with few documents it is often the
+    better one.
 
     ``matryoshka`` names the dimensions that the objective is also to hold for (none: only the full
     vector), each weighing the same or as ``weights`` say; ``rotate`` turns the space beforehand,
@@ -30,6 +35,7 @@ class EncoderSettings:
     """
 
     objective: Objective = "ranking"
+    parts: Parts = "all"
     matryoshka: tuple[int, ...] = ()
     weights: tuple[float, ...] | None = None
     rotate: bool = True
@@ -54,6 +60,7 @@ class EncoderSettings:
         object.__setattr__(self, "weights", tuple(self.weights) if self.weights else None)
         for name, ok, rule in (
             ("objective", self.objective in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}"),
+            ("parts", self.parts in get_args(Parts), '"all" or "projection"'),
             ("matryoshka", all(d >= 1 for d in self.matryoshka), "dimensions of at least 1"),
             (
                 "weights",
