@@ -8,6 +8,7 @@ from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.retrieval.chunking.chunker import chunk_document, iter_chunks
+    from llmwright.retrieval.chunking.contextual import ContextWriter
     from llmwright.retrieval.chunking.parents import lift, parent_of, parent_search
     from llmwright.retrieval.chunking.sentences import split_sentences
     from llmwright.retrieval.chunking.settings import (
@@ -23,6 +24,7 @@ _HOMES = {
     "DEFAULT_OVERLAP": "settings",
     "DEFAULT_SIZE": "settings",
     "ChunkSettings": "settings",
+    "ContextWriter": "contextual",
     "Strategy": "settings",
     "approximate_tokens": "spans",
     "check_sizes": "settings",
@@ -38,6 +40,7 @@ __all__ = [
     "DEFAULT_OVERLAP",
     "DEFAULT_SIZE",
     "ChunkSettings",
+    "ContextWriter",
     "Strategy",
     "approximate_tokens",
     "check_sizes",

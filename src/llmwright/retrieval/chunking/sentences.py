@@ -25,9 +25,11 @@ _LOOK = 40
 _CLOSING = "\"'»”’)\\]」』”’）】》"
 _CANDIDATE = re.compile(
     r"(?P<line>\n[^\S\n]*+(?:\n\s*+|(?=[-*+•]\s|\d{1,3}[.)]\s|\#{1,6}\s|\|)))"
+    r"|(?P<heading>^\#{1,6}\s[^\n]*+\n)"
     rf"|(?P<wide>[。！？｡]++[{_CLOSING}]*+\s*+)"
     rf"|(?P<other>[।॥؟۔։።፧፨។៕။᠃᠉]++[{_CLOSING}]*+\s*+)"
-    rf"|(?P<mark>(?<![.!?…])[.!?…]++)[{_CLOSING}]*+\s++"
+    rf"|(?P<mark>(?<![.!?…])[.!?…]++)[{_CLOSING}]*+\s++",
+    re.MULTILINE,
 )
 _WORD_BEFORE = re.compile(r"(?<![^\s(\[{\"'«„“‘/—–-])[^\s(\[{\"'«„“‘/—–]*\Z")
 _OPENING = re.compile(r"[\"'«„“‘(\[{¿¡*_—–-]*")
@@ -41,7 +43,7 @@ _NEVER = frozenset(
     aug sept sep oct nov dec
     hr fr nr abb bd bzw z ca dipl ing evtl ggf inkl vgl d.h z.b u.a s bspw kap tab
     m mm mme mlle me av env c.-à-d p.ex sra srta dña ud uds núm pág tel sig dott avv ecc pag
-    г г-н г-жа гг ул пр пл просп им св ст стр рис табл гл см ср проф акад доц д корп кв тел
+    г-н г-жа гг ул пр пл просп им св ст стр рис табл гл см ср проф акад доц корп кв тел
     т.е т.к т.н напр млн млрд тыс руб коп н.э вв""".split()  # noqa: SIM905
 )
 _BEFORE_NUMBERS = frozenset("no nos art vol ed sec ref mar jun".split())  # noqa: SIM905
