@@ -24,7 +24,7 @@ from typing import Any
 from llmwright.core.errors import InputError, MissingDependencyError
 from llmwright.core.files import atomic_write
 from llmwright.core.progress import progress
-from llmwright.core.settings import settings
+from llmwright.core.settings import native_allowed, settings
 
 _FLAGS = ("-O2", "-march=native", "-std=gnu11", "-Wno-psabi", "-fno-math-errno", "-shared", "-fPIC")
 _FIX = "install gcc or clang, or set LLMWRIGHT_NATIVE=0 to compute without it"
@@ -59,7 +59,7 @@ class CLibrary:
 
     def available(self) -> Native:
         """Whether it works here: builds the file if that has not been done yet."""
-        if not settings().native:
+        if not native_allowed():
             return Native("it is switched off by LLMWRIGHT_NATIVE")
         with self._lock:
             if self._loaded is None and self._why_not is None:

@@ -35,6 +35,11 @@ def _flag(name: str, default: bool) -> bool:
     raise ConfigurationError(f"{value!r} is not a switch", where=name, fix="set it to 1 or 0")
 
 
+def native_allowed() -> bool:
+    """``settings().native`` alone, for those who ask at every call."""
+    return _flag("LLMWRIGHT_NATIVE", default=True)
+
+
 def settings() -> Settings:
     """Read the environment now; nothing is remembered between calls."""
     import platformdirs
@@ -53,5 +58,5 @@ def settings() -> Settings:
         threads=int(threads),
         api_key=os.environ.get("LLMWRIGHT_API_KEY", ""),
         progress=_flag("LLMWRIGHT_PROGRESS", default=True),
-        native=_flag("LLMWRIGHT_NATIVE", default=True),
+        native=native_allowed(),
     )

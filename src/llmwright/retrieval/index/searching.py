@@ -159,10 +159,11 @@ class Searcher:
 
     def _fused(self, rankings: Mapping[str, Scored], fusion: Fusion) -> Scored:
         """The fusion orders equal scores by number, so rows are numbered by their ids."""
-        numbers = self.snapshot.numbered({row for r in rankings.values() for row, _ in r})
-        if numbers is None:
+        if self.snapshot.sorted:
             return fusion(rankings)
-        rows = list(numbers)
+        found = {row for ranking in rankings.values() for row, _ in ranking}
+        rows = sorted(found, key=self.snapshot.chunk_id)
+        numbers = {row: number for number, row in enumerate(rows)}
         by_number = {
             name: [(numbers[row], score) for row, score in ranking]
             for name, ranking in rankings.items()

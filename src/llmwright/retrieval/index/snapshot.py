@@ -92,7 +92,7 @@ class Snapshot:
         """The ``top`` best, best first, equal ones by the ids of their chunks."""
         order = np.lexsort((rows, -scores))
         rows, scores = rows[order], scores[order]
-        if len(self.opened) > 1 and len(rows):
+        if not self.sorted and len(rows):
             last = scores[min(top, len(rows)) - 1]
             several = np.flatnonzero(scores >= last)
             rows, scores = rows[several], scores[several]
@@ -104,11 +104,10 @@ class Snapshot:
                     rows[begin:end] = sorted(rows[begin:end].tolist(), key=self.chunk_id)
         return list(zip(rows[:top].tolist(), scores[:top].tolist(), strict=True))
 
-    def numbered(self, rows: set[int]) -> dict[int, int] | None:
-        """Numbers for some rows in the order of their ids; None where rows are in it anyway."""
-        if len(self.opened) < 2:
-            return None
-        return {row: number for number, row in enumerate(sorted(rows, key=self.chunk_id))}
+    @property
+    def sorted(self) -> bool:
+        """Whether rows are in the order of ids anyway."""
+        return len(self.opened) < 2
 
     def document(self, identity: str) -> Document | None:
         """A living document by its id."""

@@ -17,7 +17,9 @@ Cost: about 2 ns for each posting of the query's terms, 4 bytes a passage for a 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +50,7 @@ class BM25:
         """``live`` [segments] holds for each a mask [passages], or None where all live."""
         self._postings, self._k1, self._b = list(segments), k1, b
         masks = list(live) if live is not None else [None] * len(self._postings)
-        self._bases = np.cumsum([0, *(len(part.lengths) for part in self._postings)])
+        self._bases = [0, *accumulate(len(part.lengths) for part in self._postings)]
         lengths = [
             part.lengths if mask is None else part.lengths[mask]
             for part, mask in zip(self._postings, masks, strict=True)
@@ -86,7 +88,7 @@ class BM25:
     @property
     def rows(self) -> int:
         """Passages, with those that do not live."""
-        return int(self._bases[-1])
+        return self._bases[-1]
 
     def score(
         self,
@@ -122,15 +124,26 @@ class BM25:
         order = np.argsort(-scores, kind="stable")[:top]
         return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))
 
+    def gains(self, rows: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The stems of some passages, ascending, and what each gives to their scores together;
+        fragments of words are left out."""
+        stems, shares = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+        for row in rows:
+            segment = bisect_right(self._bases, row) - 1
+            own = row - self._bases[segment]
+            terms, counts = self._postings[segment].passage(own)
+            counts = counts.astype(np.float32)
+            stems.append(terms)
+            shares.append(counts / (counts + self._parts[segment].norms[own]))
+        every = np.concatenate(stems)
+        _, df = self._scorer.find(every)
+        gains = self._idf(df).astype(np.float32) * np.concatenate(shares)
+        different, place = np.unique(every, return_inverse=True)
+        return different, np.bincount(place, gains, len(different)).astype(np.float64)
+
     def passage(self, row: int) -> dict[int, float]:
-        """What each stem of a passage gives to its score; fragments of words are left out."""
-        segment = int(np.searchsorted(self._bases, row, side="right")) - 1
-        own = row - int(self._bases[segment])
-        terms, counts = self._postings[segment].passage(own)
-        _, df = self._scorer.find(np.ascontiguousarray(terms))
-        counts = counts.astype(np.float32)
-        weights = self._idf(df).astype(np.float32)
-        gains = weights * (counts / (counts + self._parts[segment].norms[own]))
+        """What each stem of a passage gives to its score."""
+        terms, gains = self.gains([row])
         return dict(zip(terms.tolist(), gains.tolist(), strict=True))
 
     def save(self, folder: Path) -> None:

@@ -43,13 +43,12 @@ def expand_vector(
 def telling_stems(bm25: BM25, passages: Sequence[int]) -> dict[int, float]:
     """The ``TERMS`` stems that give most to the scores of the passages (rows), with the weights
     that they get in a query whose own weights sum to ``1 - LAMBDA``."""
-    gains: dict[int, float] = {}
-    for row in passages:
-        for term, gain in bm25.passage(row).items():
-            gains[term] = gains.get(term, 0.0) + gain
-    best = sorted(gains, key=lambda term: (-gains[term], term))[:TERMS]
-    gained = sum(gains[term] for term in best)
-    return {term: LAMBDA * gains[term] / gained for term in best} if gained else {}
+    stems, gains = bm25.gains(passages)
+    best = np.lexsort((stems, -gains))[:TERMS]
+    gained = gains[best].sum()
+    if not gained:
+        return {}
+    return dict(zip(stems[best].tolist(), (LAMBDA * gains[best] / gained).tolist(), strict=True))
 
 
 def expand_terms(
