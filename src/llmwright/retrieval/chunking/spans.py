@@ -25,12 +25,14 @@ Part = tuple[tuple[str, ...], Span]
 
 _WIDE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
 _UNIT = re.compile(f"[{_WIDE}]|(?:(?![{_WIDE}])\\w){{1,8}}|[^\\w\\s]")
+_NARROW_UNIT = re.compile(r"\w{1,8}|[^\w\s]")  # the same where nothing wide is: thrice as fast
 _AT_ONCE = 1 << 16  # characters whose units are listed at once
 
 
 def approximate_tokens(text: str) -> int:
     """A cheap stand-in for a subword tokenizer: one for each started eight letters of a word,
     for each mark of punctuation, and for each Chinese, Japanese or Korean character."""
+    unit = _NARROW_UNIT if text.isascii() else _UNIT
     total = begin = 0
     while len(text) - begin > _AT_ONCE:
         # White space is in no unit, so a text may be counted from one to the next.
@@ -38,10 +40,10 @@ def approximate_tokens(text: str) -> int:
             text.rfind(" ", begin, begin + _AT_ONCE), text.rfind("\n", begin, begin + _AT_ONCE)
         )
         if end <= begin:
-            return total + sum(1 for _ in _UNIT.finditer(text, begin))
-        total += len(_UNIT.findall(text, begin, end))
+            return total + sum(1 for _ in unit.finditer(text, begin))
+        total += len(unit.findall(text, begin, end))
         begin = end
-    return total + len(_UNIT.findall(text, begin))
+    return total + len(unit.findall(text, begin))
 
 
 def sections(document: Document) -> Iterator[Part]:

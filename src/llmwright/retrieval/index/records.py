@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Any
 
-from llmwright.core import Chunk, Document, InputError, Section, content_hash
+from llmwright.core import Chunk, Document, InputError, Section
 
 Filter = Callable[[Chunk], bool] | Mapping[str, str]
 """A function of the chunk, or the values that its metadata or its ``document_id``, ``language``
@@ -25,7 +24,7 @@ OWN_FIELDS = ("document_id", "language", "heading")
 def document_hash(document: Document) -> str:
     """Hash of everything a document holds. Raises ``InputError`` for text that is not Unicode."""
     try:
-        return content_hash(asdict(document))
+        return sha256(document_record(document, document.language)).hexdigest()
     except UnicodeEncodeError as error:
         raise InputError(
             f"holds half of a surrogate pair ({error.reason})",
