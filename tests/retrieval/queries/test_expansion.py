@@ -14,7 +14,7 @@ from llmwright.core import Chunk, ConfigurationError, Document, Embedder, Hit, U
 from llmwright.providers.scripted import ScriptedModel
 from llmwright.retrieval import Index
 from llmwright.retrieval.queries.counting import Counted
-from llmwright.retrieval.queries.expansion import distinct, expanded, fuse_hits
+from llmwright.retrieval.queries.expansion import distinct, expanded, fuse_hits, in_turn
 from llmwright.retrieval.queries.hyde import HydeEmbedder, hypothetical_answers
 from llmwright.retrieval.queries.rewriting import (
     LONGEST,
@@ -44,12 +44,17 @@ def ids(hits) -> list[str]:
 RANKING = st.lists(st.sampled_from("abcdefghij"), unique=True, max_size=8)
 
 
-@given(RANKING, st.lists(RANKING, min_size=1, max_size=4), st.sampled_from([0.1, 0.5, 1.0]))
-def test_nonsense_costs_no_more_than_its_vote(own, others, vote):
+@given(
+    RANKING,
+    st.lists(RANKING, min_size=1, max_size=4),
+    st.sampled_from([0.1, 0.5, 1.0]),
+    st.booleans(),
+)
+def test_nonsense_costs_no_more_than_its_vote(own, others, vote, parts):
     found = {"question": own} | {f"other {n}": ranking for n, ranking in enumerate(others)}
     search = searching(found)
     rewritten = list(found)[1:]
-    hits = expanded(search, lambda _: rewritten, vote=vote, depth=20)("question", 20)
+    hits = expanded(search, lambda _: rewritten, vote=vote, parts=parts, depth=20)("question", 20)
     assert set(ids(hits)) == {i for ranking in found.values() for i in ranking}
     score = {hit.chunk.id: hit.score for hit in hits}
     for rank, identity in enumerate(own, 1):
@@ -69,6 +74,16 @@ def test_worked_example():
     assert hits[0].score == pytest.approx(1 / 12 + 0.5 / 11 + 0.5 / 11)
     assert dict(hits[0].ranks) == {"question": 2, "rewriting 1": 1, "rewriting 2": 1}
     assert hits[1].score == pytest.approx(1 / 11)
+
+
+def test_parts_take_turns():
+    search = searching({"q": ["a", "b"], "r1": ["c", "d", "a"], "r2": ["e", "c", "f"]})
+    assert ids(in_turn([search("r1", 9), search("r2", 9)])) == ["c", "e", "d", "a", "f"]
+    hits = expanded(search, lambda _: ["r1", "r2"], parts=True)("q", 9)
+    # a: 1/11 + 1/14; c: 1/11; b before e: 1/12 each; d: 1/13; f: 1/15
+    assert ids(hits) == ["a", "c", "b", "e", "d", "f"]
+    assert dict(hits[0].ranks) == {"question": 1, "parts": 4}
+    assert in_turn([]) == in_turn([[]]) == []
 
 
 def test_without_a_rewriting_the_search_is_the_plain_one():

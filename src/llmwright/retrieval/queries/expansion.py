@@ -8,7 +8,12 @@ step back (``rewriting``), or clauses cut out without a model (``splitting``). A
 together weigh ``vote``, at most 1: what only they find never passes the question's own first hit,
 so a model that answers nonsense costs places but does not lose the answer.
 
+Paraphrases ask for the same passages, so their votes are averaged, as above. Parts of a question
+ask for different ones, each of which only one part may find: with ``parts=True`` their hits are
+taken in turn, the first of each, then the second of each, as one ranking that weighs ``vote``.
+
     search = expanded(index.search, paraphrases(model))
+    search = expanded(index.search, clauses, parts=True)
 
 Costs the rewriting and one search for each that differs from the question.
 """
@@ -28,13 +33,20 @@ Rewrite = Callable[[str], Sequence[str]]
 """From a question, other queries for it; none where it has nothing to say."""
 
 
-def expanded(search: Search, rewrite: Rewrite, *, vote: float = VOTE, depth: int = DEPTH) -> Search:
+def expanded(
+    search: Search,
+    rewrite: Rewrite,
+    *,
+    vote: float = VOTE,
+    parts: bool = False,
+    depth: int = DEPTH,
+) -> Search:
     """``search``, asked also with what ``rewrite`` makes of the query.
 
     Each asks for ``depth`` hits (or ``top``, if more), which are then fused; ``Hit.ranks`` says
-    who put it where ("question", "rewriting 1", ...) and the score is the fused one. A query that
-    gets no rewriting is searched as it is. Raises ``ConfigurationError`` for a ``vote`` outside
-    (0, 1].
+    who put it where ("question", "rewriting 1", ..., or "parts") and the score is the fused one.
+    A query that gets no rewriting is searched as it is. Raises ``ConfigurationError`` for a
+    ``vote`` outside (0, 1].
     """
     if not 0 < vote <= 1:
         raise ConfigurationError(
@@ -46,12 +58,26 @@ def expanded(search: Search, rewrite: Rewrite, *, vote: float = VOTE, depth: int
         if not others:
             return search(query, top)
         found = {"question": search(query, max(top, depth))}
-        for number, other in enumerate(others, start=1):
-            found[f"rewriting {number}"] = search(other, max(top, depth))
-        weights = {name: vote / len(others) for name in found} | {"question": 1.0}
+        rewritings = [search(other, max(top, depth)) for other in others]
+        if parts:
+            found["parts"] = in_turn(rewritings)
+        else:
+            found |= {f"rewriting {n}": hits for n, hits in enumerate(rewritings, start=1)}
+        share = vote / (len(found) - 1)
+        weights = dict.fromkeys(found, share) | {"question": 1.0}
         return fuse_hits(found, Fusion(k=FUSION_K, weights=weights))[:top]
 
     return asked
+
+
+def in_turn(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
+    """The first hit of each ranking, then the second of each, each chunk once."""
+    longest = max(map(len, rankings), default=0)
+    hits = (ranking[n] for n in range(longest) for ranking in rankings if n < len(ranking))
+    seen: dict[str, Hit] = {}
+    for hit in hits:
+        seen.setdefault(hit.chunk.id, hit)
+    return list(seen.values())
 
 
 def fuse_hits(found: Mapping[str, Sequence[Hit]], fusion: Fusion) -> list[Hit]:

@@ -1,0 +1,1 @@
+"""Retrieval by many weights a text: learned sparse terms, and one vector a token."""
