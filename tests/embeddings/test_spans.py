@@ -19,7 +19,9 @@ TEXT = (
 
 @pytest.fixture(scope="module")
 def embedder(tiny_bert):
-    return BertEmbedder.load(tiny_bert, name="tiny", fingerprint="f", languages=None)
+    return BertEmbedder.load(
+        tiny_bert, name="tiny", fingerprint="f", languages=None, precision="float32"
+    )
 
 
 @given(st.integers(0, 300), st.integers(2, 60), st.data())

