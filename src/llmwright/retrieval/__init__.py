@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
+    from llmwright.retrieval.assembly import BY_MODEL, Expand, SearchSettings, make_search
     from llmwright.retrieval.chunking.chunker import chunk_document
     from llmwright.retrieval.chunking.parents import parent_search
     from llmwright.retrieval.chunking.settings import DEFAULT_OVERLAP, DEFAULT_SIZE, ChunkSettings
@@ -19,18 +20,24 @@ if TYPE_CHECKING:
     from llmwright.retrieval.lexical.analysis import analyze
     from llmwright.retrieval.lexical.bm25 import BM25
     from llmwright.retrieval.ranking.fusion import Fusion, reciprocal_rank_fusion
+    from llmwright.retrieval.ranking.learning import judge_fusions
 
 _HOMES = {
     "BM25": "lexical.bm25",
+    "BY_MODEL": "assembly",
     "Changes": "index.index",
     "ChunkSettings": "chunking.settings",
     "DEFAULT_OVERLAP": "chunking.settings",
     "DEFAULT_SIZE": "chunking.settings",
+    "Expand": "assembly",
     "Fusion": "ranking.fusion",
     "Index": "index.index",
+    "SearchSettings": "assembly",
     "analyze": "lexical.analysis",
     "approximate_tokens": "chunking.spans",
     "chunk_document": "chunking.chunker",
+    "judge_fusions": "ranking.learning",
+    "make_search": "assembly",
     "parent_search": "chunking.parents",
     "reciprocal_rank_fusion": "ranking.fusion",
     "search_documents": "index.trec",
@@ -39,15 +46,20 @@ _HOMES = {
 
 __all__ = [
     "BM25",
+    "BY_MODEL",
     "DEFAULT_OVERLAP",
     "DEFAULT_SIZE",
     "Changes",
     "ChunkSettings",
+    "Expand",
     "Fusion",
     "Index",
+    "SearchSettings",
     "analyze",
     "approximate_tokens",
     "chunk_document",
+    "judge_fusions",
+    "make_search",
     "parent_search",
     "reciprocal_rank_fusion",
     "search_documents",

@@ -126,8 +126,7 @@ class Index:
             changed = self._changed(documents, transaction, changes)
             first = next(changed, None)
             if first is not None:
-                settings = ChunkSettings(**transaction.state.chunking)
-                for batch in prepare(chain([first], changed), self._embedder, settings):
+                for batch in prepare(chain([first], changed), self._embedder, self.chunking):
                     transaction.add(batch)
             if changes.added or changes.updated or changes.removed:
                 transaction.commit()
@@ -284,6 +283,11 @@ class Index:
             where=f"relevant {label!r}",
             fix=f"sections: {', '.join('#' + s.anchor for s in document.sections) or 'none'}",
         )
+
+    @property
+    def chunking(self) -> ChunkSettings:
+        """How its documents are cut."""
+        return ChunkSettings(**self._snapshot.state.chunking)
 
     def stats(self) -> dict[str, Any]:
         """Counts and settings, ready for JSON."""
