@@ -60,12 +60,10 @@ class BM25:
         mean = total / self._alive if total else 1.0
         parts = []
         for part, mask in zip(self._postings, masks, strict=True):
-            norms = k1 * (1 - b + b * part.lengths / mean)  # [passages]
-            parts.append(
-                Part(
-                    part.terms, part.starts, part.rows, part.counts, norms.astype(np.float32), mask
-                )
-            )
+            norms = (k1 * (1 - b + b * part.lengths / mean)).astype(np.float32)  # [passages]
+            once = np.float32(1) / (1 + norms)
+            shared = part.terms, part.starts, part.rows, part.many, part.counts
+            parts.append(Part(*shared, norms, once, mask))
         self._parts = parts
         self._scorer = Scorer(parts)
 

@@ -7,9 +7,11 @@
 typedef struct {
     const int64_t *terms;   // [n_terms], sorted
     const int64_t *starts;  // [n_terms + 1], where a term's postings begin
-    const uint16_t *rows;   // [postings], ascending within a term
-    const void *counts;     // [postings], of `width` bytes each
+    const uint16_t *rows;   // [postings], of each term first those that hold it once
+    const int64_t *many;    // [n_terms + 1], where a term's counts begin
+    const void *counts;     // of those that hold it more than once, of `width` bytes each
     const float *norms;     // [n_rows]
+    const float *once;      // [n_rows], 1 / (1 + norm)
     const uint8_t *live;    // [n_rows], or null where all are
     int64_t n_terms, n_rows, width;
 } segment;
@@ -43,10 +45,10 @@ void lw_find(const segment *segments, int64_t n_segments, const int64_t *terms, 
 
 #define ADD(type)                                                            \
     do {                                                                     \
-        const type *counts = (const type *)s->counts;                        \
-        for (int64_t p = begin; p < end; p++) {                              \
+        const type *counts = (const type *)s->counts + s->many[place];       \
+        for (int64_t p = 0; p < end - more; p++) {                           \
+            uint16_t row = s->rows[more + p];                                \
             float count = (float)counts[p];                                  \
-            uint16_t row = s->rows[p];                                       \
             scores[row] += weight * (count / (count + s->norms[row]));       \
         }                                                                    \
     } while (0)
@@ -59,9 +61,13 @@ void lw_add(const segment *segments, int64_t n_segments, const int64_t *places,
         if (scale == 0) memset(scores, 0, s->n_rows * sizeof *scores);
         else for (int64_t r = 0; r < s->n_rows; r++) scores[r] *= scale;
         for (int64_t t = 0; t < n; t++) {
-            if (places[t] < 0) continue;
+            int64_t place = places[t];
+            if (place < 0) continue;
             float weight = weights[t];
-            int64_t begin = s->starts[places[t]], end = s->starts[places[t] + 1];
+            int64_t begin = s->starts[place], end = s->starts[place + 1];
+            int64_t more = end - (s->many[place + 1] - s->many[place]);
+            for (int64_t p = begin; p < more; p++)  // most hold it once: no division
+                scores[s->rows[p]] += weight * s->once[s->rows[p]];
             if (s->width == 1) ADD(uint8_t);
             else if (s->width == 2) ADD(uint16_t);
             else ADD(uint32_t);

@@ -40,9 +40,12 @@ LIBRARY = CLibrary(
 )
 
 
+_ARRAYS = ("terms", "starts", "rows", "many", "counts", "norms", "once", "live")
+
+
 class _Segment(ctypes.Structure):
     _fields_ = (
-        *((name, _POINTER) for name in ("terms", "starts", "rows", "counts", "norms", "live")),
+        *((name, _POINTER) for name in _ARRAYS),
         *((name, _LONG) for name in ("n_terms", "n_rows", "width")),
     )
 
@@ -53,9 +56,11 @@ class Part:
 
     terms: NDArray[np.int64]  # [terms], sorted
     starts: NDArray[np.int64]  # [terms + 1]
-    rows: NDArray[np.uint16]  # [postings], ascending within a term
-    counts: NDArray[Any]  # [postings], unsigned, of one, two or four bytes
+    rows: NDArray[np.uint16]  # [postings], of each term first those that hold it once
+    many: NDArray[np.int64]  # [terms + 1], where a term's counts begin
+    counts: NDArray[Any]  # of those that hold it more than once; one, two or four bytes each
     norms: NDArray[np.float32]  # [passages]
+    once: NDArray[np.float32]  # [passages], 1 / (1 + norm)
     live: NDArray[np.bool_] | None  # [passages]; None where all are
 
 
@@ -68,7 +73,7 @@ class Scorer:
         self._library = LIBRARY.load() if LIBRARY.available() else None
         self._segments = (_Segment * max(len(self._parts), 1))()
         for segment, part in zip(self._segments, self._parts, strict=False):
-            for name in ("terms", "starts", "rows", "counts", "norms", "live"):
+            for name in _ARRAYS:
                 array = getattr(part, name)
                 setattr(segment, name, None if array is None else array.ctypes.data)
             segment.n_terms, segment.n_rows = len(part.terms), len(part.norms)
@@ -123,8 +128,10 @@ class Scorer:
             base += len(part.norms)
             for place, weight in zip(own.tolist(), weights, strict=True):
                 if place >= 0:
-                    span = slice(*part.starts[place : place + 2])
-                    rows, counts = part.rows[span], part.counts[span].astype(np.float32)
+                    rows = part.rows[slice(*part.starts[place : place + 2])]
+                    counts = part.counts[slice(*part.many[place : place + 2])].astype(np.float32)
+                    first, rows = np.split(rows, [len(rows) - len(counts)])
+                    view[first] += weight * part.once[first]
                     view[rows] += weight * (counts / (counts + part.norms[rows]))
 
     def best(
