@@ -110,9 +110,13 @@ class BertEncoder(nn.Module):
         self.norm = nn.LayerNorm(hidden, config.layer_norm_eps)
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
+    def forward(
+        self, texts: Sequence[Sequence[int]], firsts: Sequence[int] | None = None
+    ) -> list[Tensor]:
         """Encode texts given as token ids, none empty or above ``max_position_embeddings``.
 
+        ``firsts`` says how many tokens of each text are of the first kind, where the others are of
+        the second (a question and a passage, read together); without it, all are of the first.
         Returns one tensor [texts, tokens, hidden] for each run of equally long texts, in order;
         sort by length to get few of them.
         """
@@ -123,8 +127,16 @@ class BertEncoder(nn.Module):
         device = self.words.weight.device
         ids = torch.tensor(flat + padding, device=device)  # [rows]
         positions = torch.tensor(places + padding, device=device)  # [rows]
-        # Token type 0 throughout: an embedded text has no second part.
-        x = self.words(ids) + self.positions(positions) + self.types.weight[0]
+        x = self.words(ids) + self.positions(positions)
+        if firsts is None:
+            x = x + self.types.weight[0]
+        else:
+            kinds = [
+                int(place >= first)
+                for text, first in zip(texts, firsts, strict=True)
+                for place in range(len(text))
+            ]
+            x = x + self.types(torch.tensor(kinds + padding, device=device))
         x = self.norm(x)  # [rows, hidden]
         for layer in self.layers:
             x = layer(x, groups)
