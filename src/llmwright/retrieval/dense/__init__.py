@@ -1,7 +1,7 @@
 """Search by vectors: exact while they are few, by codes of one bit a dimension above that.
 
-``write_segment`` and ``merge_segments`` write the dense part of an index's segments,
-``DenseSegment`` opens one, ``dense_search`` ranks the rows of a list of them.
+``write_segment`` writes the dense part of an index's segment, ``DenseSegment`` opens one,
+``dense_search`` ranks the rows of a list of them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.retrieval.dense.search import dense_search, vectors_of
-    from llmwright.retrieval.dense.segment import DenseSegment, merge_segments, write_segment
+    from llmwright.retrieval.dense.segment import DenseSegment, write_segment
 
 _HOMES = {
     "DenseSegment": "segment",
     "dense_search": "search",
-    "merge_segments": "segment",
     "vectors_of": "search",
     "write_segment": "segment",
 }
 
-__all__ = ["DenseSegment", "dense_search", "merge_segments", "vectors_of", "write_segment"]
+__all__ = ["DenseSegment", "dense_search", "vectors_of", "write_segment"]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_exports(__name__, _HOMES)

@@ -56,12 +56,14 @@ def turned(vectors: Floats) -> Floats:
 @dataclass(frozen=True, slots=True)
 class Codes:
     """Encoded vectors. ``bits``: [blocks of LANES, words, LANES], the last block filled up with
-    zeros; ``scale`` (|r|^2 / |r|_1) and ``shift`` (<c, x>): [n]; ``centre``: [dimension]."""
+    zeros; ``scale`` (|r|^2 / |r|_1) and ``shift`` (<c, x>): [n]; ``centre`` and R of it:
+    [dimension]."""
 
     bits: Words
     scale: Floats
     shift: Floats
     centre: Floats
+    turned_centre: Floats
 
     def __len__(self) -> int:
         return len(self.scale)
@@ -72,10 +74,11 @@ def encode(vectors: Floats, centre: Floats) -> Codes:
     turn = turned(vectors - centre)  # [n, dimension]
     sums = np.abs(turn).sum(axis=1)
     scale = np.divide(np.square(turn).sum(axis=1), sums, out=np.zeros_like(sums), where=sums > 0)
-    return Codes(_laned(_packed(turn > 0)), scale, vectors @ centre, centre)
+    bits = _laned(packed(turn > 0))
+    return Codes(bits, scale, vectors @ centre, centre, turned(centre[None])[0])
 
 
-def _packed(bits: NDArray[np.bool_]) -> Words:
+def packed(bits: NDArray[np.bool_]) -> Words:
     """[n, dimension] -> [n, words]; the bits behind the last dimension are zero."""
     n, dimension = bits.shape
     words = np.zeros((n, -(-dimension // 64)), np.uint64)
@@ -93,23 +96,22 @@ def _laned(words: Words) -> Words:
 
 
 @dataclass(frozen=True, slots=True)
-class CodedQueries:
-    """Queries as the scan reads them. ``planes``: [queries, QUERY_BITS, words]; ``terms``:
-    [queries, 4], the low, step, sum and constant of the equations above."""
+class CodedQuery:
+    """A query as the scan of one segment reads it. ``planes``: [QUERY_BITS, words]; ``low``,
+    ``step`` and the sum of the rounded values as in the equations above."""
 
     planes: Words
-    terms: Floats
+    low: np.float32
+    step: np.float32
+    total: np.float32
 
 
-def encode_queries(queries: Floats, centre: Floats) -> CodedQueries:
-    """``queries`` [n, dimension] against codes of that centre."""
-    turn = turned(queries - centre)
-    low, high = turn.min(axis=1), turn.max(axis=1)
-    step = (high - low) / (2**QUERY_BITS - 1)
-    step[step == 0] = 1
-    levels = np.rint((turn - low[:, None]) / step[:, None]).astype(np.uint8)  # [n, dimension]
-    planes = np.stack([_packed((levels >> p & 1).astype(np.bool_)) for p in range(QUERY_BITS)], 1)
-    constant = queries @ centre - centre @ centre
-    total = low * turn.shape[1] + step * levels.sum(axis=1)  # of the rounded values
-    terms = np.stack([low, step, total, constant], axis=1)
-    return CodedQueries(planes, terms.astype(np.float32))
+def encode_query(turned_query: Floats, codes: Codes) -> CodedQuery:
+    """R(q) [dimension] against codes; ``encode`` in scan.c does the same."""
+    turn = turned_query - codes.turned_centre
+    low = turn.min()
+    step = (turn.max() - low) / np.float32(2**QUERY_BITS - 1) or np.float32(1)
+    levels = np.rint((turn - low) / step).astype(np.uint8)  # [dimension]
+    planes = packed(np.stack([(levels >> p & 1).astype(np.bool_) for p in range(QUERY_BITS)]))
+    total = low * np.float32(len(turn)) + step * np.float32(levels.sum(dtype=np.int64))
+    return CodedQuery(planes, low, step, total)

@@ -1,6 +1,8 @@
 /* The scan of retrieval/dense/scan.py: estimates the inner products of queries with all codes of
- * one bit a dimension (codes.py has the equations) and keeps the best. Eight vectors at a time:
+ * one bit a dimension (codes.py has the equations) and keeps the best. Eight vectors at a
+ * time:
  * word w of vectors 8 i .. 8 i + 7 lies at bits[(i words + w) 8]. */
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
@@ -84,48 +86,93 @@ static inline void estimate(const uint64_t *bits, int words, const uint64_t *pla
 #endif
 }
 
-/* Scans the vectors [from, to), from being a multiple of LANES. mask: a byte a vector, or NULL.
- * keys: [queries][2 k + LANES], of which the first counts[q] hold the best, in no order. */
-void lw_scan(const uint64_t *bits, int words, const float *scale, const float *shift, const uint8_t *mask, long from,
-             long to, int queries, const uint64_t *planes, const float *terms, long k, uint64_t *keys, long *counts) {
+/* The codes of one segment. */
+typedef struct {
+    const uint64_t *bits;
+    const float *scale, *shift, *centre; /* the centre turned, [dimension] */
+    const uint8_t *mask;                 /* a byte a vector, or NULL */
+    int64_t rows, start;                 /* start: vectors in the segments before it */
+} Part;
+
+/* A query [dimension], turned, as bit planes about the centre of a segment. terms: low, step, sum. */
+static void encode(const float *query, const float *centre, int dimension, int words, uint64_t *planes, float *terms) {
+    float low = query[0] - centre[0], high = low;
+    for (int j = 1; j < dimension; j++) {
+        float x = query[j] - centre[j];
+        low = x < low ? x : low;
+        high = x > high ? x : high;
+    }
+    float step = (high - low) / 15.0f;
+    if (step == 0) step = 1;
+    long sum = 0;
+    memset(planes, 0, sizeof(uint64_t) * PLANES * words);
+    for (int j = 0; j < dimension; j++) {
+        uint64_t level = (uint64_t)rintf((query[j] - centre[j] - low) / step);
+        sum += (long)level;
+        for (int p = 0; p < PLANES; p++) planes[p * words + j / 64] |= (level >> p & 1) << j % 64;
+    }
+    terms[0] = low;
+    terms[1] = step;
+    terms[2] = low * (float)dimension + step * (float)sum;
+}
+
+static long clamped(int64_t place, const Part *part) {
+    int64_t own = place - part->start;
+    return own <= 0 ? 0 : own >= part->rows ? part->rows : own / LANES * LANES;
+}
+
+/* Scans the vectors [from, to) of all segments together, for each of the queries [queries,
+ * dimension], turned; constants: [queries, parts]. keys: [queries][2 k + LANES], of which the first
+ * counts[q] hold the best, in no order. room: [queries][PLANES][words]. */
+void lw_scan(const Part *parts, int count, int64_t from, int64_t to, int dimension, int queries, const float *turned,
+             const float *constants, long k, uint64_t *keys, int64_t *counts, uint64_t *room) {
     enum { STRIPE = 512 }; /* vectors that stay in the first cache while every query reads them */
-    long room = 2 * k + LANES;
-    for (int q = 0; q < queries; q++) counts[q] = 0;
-    float least[queries];
-    for (int q = 0; q < queries; q++) least[q] = -__builtin_inff();
-    for (long stripe = from; stripe < to; stripe += STRIPE) {
-        long end = stripe + STRIPE < to ? stripe + STRIPE : to;
+    const long space = 2 * k + LANES;
+    const int words = (dimension + 63) / 64;
+    float least[queries], terms[queries][4];
+    for (int q = 0; q < queries; q++) {
+        counts[q] = 0;
+        least[q] = -__builtin_inff();
+    }
+    for (const Part *part = parts; part < parts + count; part++) {
+        long begin = clamped(from, part), end = clamped(to, part);
+        if (begin == end) continue;
         for (int q = 0; q < queries; q++) {
-            uint64_t *mine = keys + q * room;
-            long held = counts[q];
-            for (long row = stripe; row < end; row += LANES) {
-                long lanes = end - row < LANES ? end - row : LANES;
-                float scores[LANES], scales[LANES], shifts[LANES];
-                const float *sc = scale + row, *sh = shift + row;
-                if (lanes < LANES) { /* the last block: its numbers end with the last vector */
-                    memset(scales, 0, sizeof scales);
-                    memset(shifts, 0, sizeof shifts);
-                    memcpy(scales, sc, lanes * sizeof(float));
-                    memcpy(shifts, sh, lanes * sizeof(float));
-                    sc = scales, sh = shifts;
+            encode(turned + (long)q * dimension, part->centre, dimension, words, room + (long)q * PLANES * words, terms[q]);
+            terms[q][3] = constants[(long)q * count + (part - parts)];
+        }
+        for (long stripe = begin; stripe < end; stripe += STRIPE) {
+            long stop = stripe + STRIPE < end ? stripe + STRIPE : end;
+            for (int q = 0; q < queries; q++) {
+                uint64_t *mine = keys + q * space;
+                long held = counts[q];
+                for (long row = stripe; row < stop; row += LANES) {
+                    long lanes = stop - row < LANES ? stop - row : LANES;
+                    float scores[LANES], scales[LANES] = {0}, shifts[LANES] = {0};
+                    const float *scale = part->scale + row, *shift = part->shift + row;
+                    if (lanes < LANES) { /* the last block: its numbers end with the last vector */
+                        memcpy(scales, scale, lanes * sizeof(float));
+                        memcpy(shifts, shift, lanes * sizeof(float));
+                        scale = scales, shift = shifts;
+                    }
+                    estimate(part->bits + row * words, words, room + (long)q * PLANES * words, terms[q], scale, shift, scores);
+                    for (long lane = 0; lane < lanes; lane++)
+                        if (scores[lane] >= least[q] && (!part->mask || part->mask[row + lane]))
+                            mine[held++] = key_of(scores[lane], (uint32_t)(part->start + row + lane));
+                    if (held >= 2 * k) {
+                        uint32_t high = (uint32_t)(select_greatest(mine, held, k) >> 32);
+                        high = high & 0x80000000u ? high & 0x7FFFFFFFu : ~high;
+                        memcpy(&least[q], &high, 4);
+                        held = k;
+                    }
                 }
-                estimate(bits + row * words, words, planes + (long)q * PLANES * words, terms + q * 4, sc, sh, scores);
-                for (long lane = 0; lane < lanes; lane++)
-                    if (scores[lane] >= least[q] && (!mask || mask[row + lane]))
-                        mine[held++] = key_of(scores[lane], (uint32_t)(row + lane));
-                if (held >= 2 * k) {
-                    uint32_t high = (uint32_t)(select_greatest(mine, held, k) >> 32);
-                    high = high & 0x80000000u ? high & 0x7FFFFFFFu : ~high;
-                    memcpy(&least[q], &high, 4);
-                    held = k;
-                }
+                counts[q] = held;
             }
-            counts[q] = held;
         }
     }
     for (int q = 0; q < queries; q++)
         if (counts[q] > k) {
-            select_greatest(keys + q * room, counts[q], k);
+            select_greatest(keys + q * space, counts[q], k);
             counts[q] = k;
         }
 }

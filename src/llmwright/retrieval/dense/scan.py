@@ -11,19 +11,20 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmwright.core import CLibrary, settings
-from llmwright.retrieval.dense.codes import LANES, QUERY_BITS, CodedQueries, Codes
+from llmwright.retrieval.dense.codes import LANES, QUERY_BITS, Codes, encode_query, turned
 
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 
 _SCAN = (
-    _POINTER, _INT, _POINTER, _POINTER, _POINTER, _LONG, _LONG,
-    _INT, _POINTER, _POINTER, _LONG, _POINTER, _POINTER,
+    _POINTER, _INT, ctypes.c_int64, ctypes.c_int64, _INT, _INT,
+    _POINTER, _POINTER, _LONG, _POINTER, _POINTER, _POINTER,
 )  # fmt: skip
 
 KERNELS = CLibrary(
@@ -33,60 +34,113 @@ KERNELS = CLibrary(
         ("lw_gather", _INT, (_INT, _LONG, _LONG, _POINTER, _LONG, _POINTER)),
     ),
 )
+_PART = np.dtype(
+    [(name, np.uint64) for name in ("bits", "scale", "shift", "centre", "mask")]
+    + [(name, np.int64) for name in ("rows", "start")]
+)
 _PER_THREAD = 100_000  # vectors; fewer are done before a thread has started
 _BLOCK = 65_536  # vectors that numpy estimates at once
 
+Mask = NDArray[np.bool_]
+Keys = NDArray[np.uint64]
 Found = list[tuple[NDArray[np.int64], NDArray[np.float32]]]
-"""For each query, rows and their estimated scores, best first; of equal scores the lower row."""
+"""For each query, places and their scores."""
 
 
-def scan(codes: Codes, queries: CodedQueries, k: int, mask: NDArray[np.bool_] | None) -> Found:
-    """The ``k`` rows of each query with the highest estimates, among those of ``mask`` [n]."""
-    if not len(codes) or not len(queries.planes):
-        return [(np.zeros(0, np.int64), np.zeros(0, np.float32)) for _ in queries.planes]
-    k = min(k, len(codes))
-    keys = _compiled(codes, queries, k, mask) if KERNELS.available() else None
-    if keys is None:
-        keys = [_counted(codes, queries, q, k, mask) for q in range(len(queries.planes))]
+def scan(
+    segments: Sequence[Codes],
+    queries: NDArray[np.float32],
+    k: int,
+    masks: Sequence[Mask | None],
+) -> Found:
+    """The ``k`` vectors with the highest estimates for each of ``queries`` [n, dimension], best
+    first, of equal ones the lower place.
+
+    Places are numbered through the segments; ``masks`` says for each which may be found.
+    """
+    sizes = [len(codes) for codes in segments]
+    k = min(k, sum(sizes))
+    if not k or not len(queries):
+        return [(np.zeros(0, np.int64), np.zeros(0, np.float32)) for _ in queries]
+    centres = np.stack([codes.centre for codes in segments])  # [segments, dimension]
+    constants = queries @ centres.T - np.square(centres).sum(axis=1)  # [n, segments]
+    turn = turned(queries)
+    search = _compiled if KERNELS.available() else _counted
+    keys = search(segments, sizes, turn, np.ascontiguousarray(constants), k, masks)
     return [_unpacked(np.sort(found)[::-1][:k]) for found in keys]
 
 
 def _compiled(
-    codes: Codes, queries: CodedQueries, k: int, mask: NDArray[np.bool_] | None
-) -> list[NDArray[np.uint64]]:
+    segments: Sequence[Codes],
+    sizes: Sequence[int],
+    turn: NDArray[np.float32],
+    constants: NDArray[np.float32],
+    k: int,
+    masks: Sequence[Mask | None],
+) -> list[Keys]:
     library = KERNELS.load()
-    n, count, words = len(codes), len(queries.planes), codes.bits.shape[1]
-    threads = max(1, min(settings().threads or os.cpu_count() or 1, n // _PER_THREAD))
-    # Each thread a whole number of blocks, the calling one the last of them.
-    bounds = [n * i // threads // LANES * LANES for i in range(threads)] + [n]
+    count, dimension = turn.shape
+    parts, start = np.zeros(len(segments), _PART), 0
+    flags = [None if mask is None else np.ascontiguousarray(mask, np.bool_) for mask in masks]
+    for i, (codes, size, flag) in enumerate(zip(segments, sizes, flags, strict=True)):
+        arrays = (codes.bits, codes.scale, codes.shift, codes.turned_centre)
+        mask = 0 if flag is None else flag.ctypes.data
+        parts[i] = (*(array.ctypes.data for array in arrays), mask, size, start)
+        start += size
+    threads = max(1, min(settings().threads or os.cpu_count() or 1, start // _PER_THREAD))
+    bounds = [start * i // threads for i in range(threads + 1)]
     keys = np.empty((threads, count, 2 * k + LANES), np.uint64)
     held = np.empty((threads, count), np.int64)
-    flags = None if mask is None else np.ascontiguousarray(mask, np.uint8)
+    room = np.empty((threads, count, QUERY_BITS, -(-dimension // 64)), np.uint64)
+    turn = np.ascontiguousarray(turn)
 
     def work(i: int) -> None:
         library.lw_scan(
-            codes.bits.ctypes.data, words, codes.scale.ctypes.data, codes.shift.ctypes.data,
-            None if flags is None else flags.ctypes.data, bounds[i], bounds[i + 1], count,
-            queries.planes.ctypes.data, queries.terms.ctypes.data, k,
-            keys[i].ctypes.data, held[i].ctypes.data,
+            parts.ctypes.data, len(parts), bounds[i], bounds[i + 1], dimension, count,
+            turn.ctypes.data, constants.ctypes.data, k,
+            keys[i].ctypes.data, held[i].ctypes.data, room[i].ctypes.data,
         )  # fmt: skip
 
+    # The calling thread does the last part itself.
     others = [threading.Thread(target=work, args=(i,)) for i in range(threads - 1)]
     for thread in others:
         thread.start()
     work(threads - 1)
     for thread in others:
         thread.join()
-    parts = range(threads)
-    return [np.concatenate([keys[i, q, : held[i, q]] for i in parts]) for q in range(count)]
+    ours = range(threads)
+    return [np.concatenate([keys[i, q, : held[i, q]] for i in ours]) for q in range(count)]
 
 
 def _counted(
-    codes: Codes, queries: CodedQueries, q: int, k: int, mask: NDArray[np.bool_] | None
-) -> NDArray[np.uint64]:
+    segments: Sequence[Codes],
+    sizes: Sequence[int],
+    turn: NDArray[np.float32],
+    constants: NDArray[np.float32],
+    k: int,
+    masks: Sequence[Mask | None],
+) -> list[Keys]:
     """The same by numpy, in the same order of operations."""
-    low, step, total, constant = queries.terms[q]
-    best = np.zeros(0, np.uint64)
+    starts = np.cumsum([0, *sizes])[:-1].tolist()
+    found = []
+    for query, of_segments in zip(turn, constants, strict=True):
+        best = np.zeros(0, np.uint64)
+        for codes, start, constant, mask in zip(segments, starts, of_segments, masks, strict=True):
+            for place, estimates in _estimates(codes, query, constant):
+                keys = _packed(estimates, start + place + np.arange(len(estimates)))
+                if mask is not None:
+                    keys = keys[mask[place : place + len(estimates)]]
+                best = np.concatenate([best, keys])
+                if len(best) > k:
+                    best = np.partition(best, len(best) - k)[-k:]
+        found.append(best)
+    return found
+
+
+def _estimates(
+    codes: Codes, query: NDArray[np.float32], constant: np.float32
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    coded = encode_query(query, codes)
     for start in range(0, len(codes), _BLOCK):
         stop = min(start + _BLOCK, len(codes))
         bits = codes.bits[start // LANES : -(-stop // LANES)]  # [blocks, words, LANES]
@@ -94,16 +148,11 @@ def _counted(
         ones = np.bitwise_count(bits).sum(axis=1, dtype=np.int64).reshape(-1)[:n]
         sums = np.zeros(n, np.int64)
         for p in range(QUERY_BITS):
-            common = np.bitwise_count(bits & queries.planes[q, p][:, None])
+            common = np.bitwise_count(bits & coded.planes[p][:, None])
             sums += common.sum(axis=1, dtype=np.int64).reshape(-1)[:n] << p
-        x = ones.astype(np.float32) * low + sums.astype(np.float32) * step
-        x = x + x - total
-        x = (x * codes.scale[start:stop] + codes.shift[start:stop]) + constant
-        keys = _packed(x, np.arange(start, stop))
-        best = np.concatenate([best, keys if mask is None else keys[mask[start:stop]]])
-        if len(best) > k:
-            best = np.partition(best, len(best) - k)[-k:]
-    return best
+        x = ones.astype(np.float32) * coded.low + sums.astype(np.float32) * coded.step
+        x = x + x - coded.total
+        yield start, (x * codes.scale[start:stop] + codes.shift[start:stop]) + constant
 
 
 def _packed(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.uint64]:

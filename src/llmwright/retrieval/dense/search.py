@@ -17,15 +17,13 @@ far beyond that a store with HNSW or IVF is the better place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmwright.retrieval.dense.codes import encode_queries
 from llmwright.retrieval.dense.cosine import ANN_FROM, cosines
-from llmwright.retrieval.dense.scan import Found, scan
+from llmwright.retrieval.dense.scan import Found, Mask, scan
 from llmwright.retrieval.dense.segment import DenseSegment
 
 SHORTLIST = 500
@@ -55,21 +53,19 @@ def dense_search(
     scores and ``top`` and says the order of equal ones, which is otherwise that of the rows.
     """
     starts = np.cumsum([0, *(segment.rows for segment in segments)])
-    masks = [None if mask is None else mask[a:b] for a, b in pairwise(starts)]
+    masks = [
+        segment.voting_mask(None if mask is None else mask[begin:end])
+        for segment, (begin, end) in zip(segments, pairwise(starts.tolist()), strict=True)
+    ]
     exact = sum(segment.voting for segment in segments) < ann_from
     ranked: list[Scored] = []
     for begin in range(0, len(queries), _QUERIES):
         part = np.ascontiguousarray(queries[begin : begin + _QUERIES], np.float32)
-        found: list[list[tuple[NDArray[np.int64], NDArray[np.float32]]]] = [[] for _ in part]
-        for segment, start, allowed in zip(segments, starts, masks, strict=False):
-            if not segment.voting:
-                continue
-            allowed = segment.voting_mask(allowed)
-            ask = _exact if exact else _approximate
-            for q, (places, scores) in enumerate(ask(segment, part, top, allowed)):
-                rows = places if segment.row_of is None else segment.row_of[places]
-                found[q].append((rows + start, scores))
-        ranked += [_best(parts, top, ordered or _by_row) for parts in found]
+        if exact:
+            found = _exact(segments, starts, part, top, masks)
+        else:
+            found = _approximate(segments, starts, part, top, masks)
+        ranked += [(ordered or _by_row)(rows, scores, top) for rows, scores in found]
     return ranked
 
 
@@ -78,55 +74,80 @@ def vectors_of(
 ) -> dict[int, NDArray[np.float32]]:
     """The vectors of those of ``rows`` (numbered through the segments) that vote."""
     wanted = np.array(sorted(set(rows)), np.int64)
+    starts = np.cumsum([0, *(segment.rows for segment in segments)])
     vectors: dict[int, NDArray[np.float32]] = {}
-    start = 0
-    for segment in segments:
-        here = wanted[(wanted >= start) & (wanted < start + segment.rows)] - start
-        here = here[segment.votes[here]]
-        if len(here):
-            found = segment.vectors(here)
-            vectors.update(zip((here + start).tolist(), found, strict=True))
-        start += segment.rows
+    for segment, start, here in _split(segments, starts, wanted):
+        voting = here[segment.votes[here - start]]
+        found = segment.vectors(voting - start)
+        vectors.update(zip(voting.tolist(), found, strict=True))
     return vectors
 
 
+def _split(
+    segments: Sequence[DenseSegment], starts: NDArray[np.int64], sorted_places: NDArray[np.int64]
+) -> Iterator[tuple[DenseSegment, int, NDArray[np.int64]]]:
+    """The places of each segment that has some of them, with where its own begin."""
+    ends = np.searchsorted(sorted_places, starts).tolist()
+    for segment, start, (begin, end) in zip(segments, starts, pairwise(ends), strict=False):
+        if begin < end:
+            yield segment, int(start), sorted_places[begin:end]
+
+
 def _exact(
-    segment: DenseSegment, queries: NDArray[np.float32], top: int, mask: NDArray[np.bool_] | None
+    segments: Sequence[DenseSegment],
+    starts: NDArray[np.int64],
+    queries: NDArray[np.float32],
+    top: int,
+    masks: Sequence[Mask | None],
 ) -> Found:
-    block = cosines(queries, segment.matrix)  # [queries, voting]
-    if mask is None:
-        places = np.arange(segment.voting)
-    else:
-        places = np.flatnonzero(mask)
-        block = block[:, places]
+    """Rows and scores of at least the ``top`` best, all that tie with the last among them."""
+    rows = [
+        start + (np.arange(segment.voting) if segment.row_of is None else segment.row_of)
+        for segment, start in zip(segments, starts, strict=False)
+    ]
+    parts = [cosines(queries, segment.matrix) for segment in segments]  # [queries, voting]
+    for i, mask in enumerate(masks):
+        if mask is not None:
+            rows[i], parts[i] = rows[i][mask], parts[i][:, mask]
+    all_rows = np.concatenate(rows) if rows else np.zeros(0, np.int64)
     found = []
-    for scores in block:
-        best = np.arange(len(scores))
-        if len(scores) > top:  # all that tie with the last one stay, for rows to decide
+    for q in range(len(queries)):
+        scores = np.concatenate([part[q] for part in parts] or [np.zeros(0, np.float32)])
+        if len(scores) > top:
             bound = np.partition(scores, len(scores) - top)[len(scores) - top]
             best = np.flatnonzero(scores >= bound)
-        found.append((places[best], scores[best]))
+            found.append((all_rows[best], scores[best]))
+        else:
+            found.append((all_rows, scores))
     return found
 
 
 def _approximate(
-    segment: DenseSegment, queries: NDArray[np.float32], top: int, mask: NDArray[np.bool_] | None
+    segments: Sequence[DenseSegment],
+    starts: NDArray[np.int64],
+    queries: NDArray[np.float32],
+    top: int,
+    masks: Sequence[Mask | None],
 ) -> Found:
+    """Rows and scores of the shortlist."""
     size = max(SHORTLIST, _PER_RESULT * top)
-    codes = segment.codes
+    voting = np.cumsum([0, *(segment.voting for segment in segments)])
+    row_start = dict(zip(voting[:-1].tolist(), starts.tolist(), strict=False))
     found = []
-    for q, (places, _) in enumerate(scan(codes, encode_queries(queries, codes.centre), size, mask)):
-        places = np.sort(places)  # in the order of the file
-        found.append((places, cosines(queries[q : q + 1], segment.at(places))[0]))
+    for query, (places, _) in zip(
+        queries, scan([segment.codes for segment in segments], queries, size, masks), strict=True
+    ):
+        rows, vectors = [], []
+        for segment, start, here in _split(segments, voting, np.sort(places)):
+            own = here - start
+            vectors.append(segment.at(own))
+            rows.append((own if segment.row_of is None else segment.row_of[own]) + row_start[start])
+        if rows:
+            scores = cosines(query[None], np.concatenate(vectors))[0]
+            found.append((np.concatenate(rows), scores))
+        else:
+            found.append((np.zeros(0, np.int64), np.zeros(0, np.float32)))
     return found
-
-
-def _best(parts: Found, top: int, ordered: Ordered) -> Scored:
-    if not parts:
-        return []
-    rows = np.concatenate([rows for rows, _ in parts])
-    scores = np.concatenate([scores for _, scores in parts])
-    return ordered(rows, scores, top)
 
 
 def _by_row(rows: NDArray[np.int64], scores: NDArray[np.float32], top: int) -> Scored:

@@ -9,8 +9,6 @@ A row votes where the embedder knows its language; only voting rows have a vecto
 eighth of a byte a dimension) are read into memory at the first approximate search; vectors are
 read by ``pread`` where a search wants them exactly, so they do not count as memory in use, and a
 reader whose folder was removed meanwhile goes on reading.
-
-Written in blocks: merging segments of any size takes the memory of their codes.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmwright.core import InputError, atomic_write
-from llmwright.retrieval.dense.codes import LANES, Codes, encode
+from llmwright.retrieval.dense.codes import LANES, Codes, encode, turned
 from llmwright.retrieval.dense.scan import KERNELS
 
 FILE = "dense.safetensors"
@@ -64,7 +61,15 @@ class DenseSegment:
     @cached_property
     def codes(self) -> Codes:
         """The codes of the voting rows, in memory."""
-        return Codes(*(self._tensor(name) for name in ("bits", "scale", "shift", "centre")))
+        centre = self._tensor("centre")
+        kept = (self._tensor(name) for name in ("bits", "scale", "shift"))
+        return Codes(*kept, centre, turned(centre[None])[0])
+
+    @cached_property
+    def turned_centre(self) -> Floats:
+        """R(c) of the codes' centre."""
+        centre: Floats = turned(self.codes.centre[None])[0]
+        return centre
 
     @cached_property
     def matrix(self) -> Floats:
@@ -106,14 +111,6 @@ class DenseSegment:
                 self._into(row, offset + place * size)
         return out
 
-    def blocks(self, keep: Mask | None = None) -> Iterator[Floats]:
-        """All vectors of voting rows in order, without those that are not in ``keep`` [rows]."""
-        chosen = self.voting_mask(keep)
-        for start in range(0, self.voting, _BLOCK):
-            block = np.empty((min(_BLOCK, self.voting - start), self.dimension), np.float32)
-            self._into(block, self._places["vectors"][2] + 4 * start * self.dimension)
-            yield block if chosen is None else block[chosen[start : start + len(block)]]
-
     def _header(self) -> dict[str, tuple[Any, tuple[int, ...], int]]:
         """Type, shape and place in the file by name."""
         try:
@@ -154,29 +151,9 @@ def write_segment(folder: Path, vectors: Floats, votes: Mask) -> None:
     ``votes``: [rows]; ``vectors``: [rows that vote, dimension] unit vectors, in the order of
     the rows.
     """
-    centre = vectors.mean(axis=0, dtype=np.float64) if len(vectors) else vectors.sum(axis=0)
-    blocks = (vectors[start : start + _BLOCK] for start in range(0, len(vectors), _BLOCK))
-    _write(folder, votes, vectors.shape[1], blocks, centre.astype(np.float32))
-
-
-def merge_segments(
-    folder: Path, segments: Sequence[DenseSegment], keep: Sequence[Mask | None]
-) -> None:
-    """One segment in ``folder`` of the rows of several, in their order, without those that are
-    not in ``keep`` (one mask [rows] a segment, None for all)."""
-    votes = [s.votes if k is None else s.votes[k] for s, k in zip(segments, keep, strict=True)]
-    weights = [int(part.sum()) for part in votes]
-    centre = np.zeros(segments[0].dimension)
-    for segment, weight in zip(segments, weights, strict=True):
-        centre += segment.codes.centre.astype(np.float64) * (weight / max(1, sum(weights)))
-    blocks = (b for s, k in zip(segments, keep, strict=True) for b in s.blocks(k))
-    _write(folder, np.concatenate(votes), len(centre), blocks, centre.astype(np.float32))
-
-
-def _write(
-    folder: Path, votes: Mask, dimension: int, blocks: Iterable[Floats], centre: Floats
-) -> None:
-    n = int(votes.sum())
+    n, dimension = vectors.shape
+    if int(votes.sum()) != n:
+        raise ValueError(f"{int(votes.sum())} rows vote, and {n} vectors are given")
     words = -(-dimension // 64)
     shapes: dict[str, tuple[str, tuple[int, ...]]] = {
         "vectors": ("F32", (n, dimension)),
@@ -195,28 +172,12 @@ def _write(
     text += b" " * (-len(text) % 8)
     with atomic_write(folder / FILE) as temporary, temporary.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        codes, written = [], 0
-        for block in _evened(blocks):
-            file.write(np.ascontiguousarray(block, np.float32).data)
-            codes.append(encode(block, centre))
-            written += len(block)
-        if written != n:
-            raise ValueError(f"{n} rows vote, and {written} vectors are given")
+        file.write(np.ascontiguousarray(vectors, np.float32).data)
+        centre = (vectors.sum(axis=0, dtype=np.float64) / max(1, n)).astype(np.float32)
+        blocks = range(0, n, _BLOCK)
+        codes = [encode(vectors[start : start + _BLOCK], centre) for start in blocks]
         for name in ("bits", "scale", "shift"):
             for part in codes:
                 file.write(getattr(part, name).data)
         file.write(centre.data)
         file.write(np.ascontiguousarray(votes, np.bool_).data)
-
-
-def _evened(blocks: Iterable[Floats]) -> Iterator[Floats]:
-    """The same rows in blocks whose sizes, but for the last, are multiples of LANES."""
-    rest: Floats | None = None
-    for block in blocks:
-        whole = block if rest is None else np.concatenate([rest, block])
-        cut = len(whole) // LANES * LANES
-        if cut:
-            yield whole[:cut]
-        rest = whole[cut:]
-    if rest is not None and len(rest):
-        yield rest
