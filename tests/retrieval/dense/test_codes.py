@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmwright.retrieval.dense.codes import LANES, QUERY_BITS, encode, encode_queries, turned
+from llmwright.retrieval.dense import scan as module
+from llmwright.retrieval.dense.codes import LANES, QUERY_BITS, encode, encode_query, turned
 from llmwright.retrieval.dense.scan import KERNELS, scan
 
 
@@ -29,8 +30,8 @@ def test_turning_keeps_lengths_and_angles(dimension: int) -> None:
 def test_estimates_follow_the_equation_and_its_error() -> None:
     vectors, queries = unit(1, 2000, 384), unit(2, 3, 384)
     centre = vectors.mean(axis=0)
-    codes, coded = encode(vectors, centre), encode_queries(queries, centre)
-    found = scan(codes, coded, 2000, None)
+    codes = encode(vectors, centre)
+    found = scan([codes], queries, 2000, [None])
     turn, turned_queries = turned(vectors - centre), turned(queries - centre)
     signs = np.where(turn > 0, 1.0, -1.0)
     for q, (rows, scores) in enumerate(found):
@@ -38,7 +39,7 @@ def test_estimates_follow_the_equation_and_its_error() -> None:
         by_hand = turned_queries[q] @ signs.T * (turn**2).sum(1) / np.abs(turn).sum(1)
         by_hand += vectors @ centre + queries[q] @ centre - centre @ centre
         assert sorted(rows) == list(range(2000))
-        step = coded.terms[q, 1]
+        step = encode_query(turned(queries)[q], codes).step
         # Roundings of up to half a step that add up at random: 5 standard deviations.
         bound = 5 * codes.scale[rows] * np.sqrt(384 / 12) * step
         assert (np.abs(scores - by_hand[rows]) < bound).all()
@@ -54,49 +55,46 @@ def test_compiled_and_counted_scans_find_the_same(data: st.DataObject) -> None:
     if not KERNELS.available():
         pytest.skip("no compiler here")
     seed = data.draw(st.integers(0, 1000))
-    n, dimension = data.draw(st.integers(1, 1500)), data.draw(st.sampled_from([3, 64, 100, 200]))
+    dimension = data.draw(st.sampled_from([3, 64, 100, 200]))
     k, count = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 3))
-    vectors, queries = unit(seed, n, dimension), unit(seed + 1, count, dimension)
-    vectors[n // 2 :] = vectors[: n - n // 2]  # equal vectors tie
-    centre = vectors.mean(axis=0)
-    codes, coded = encode(vectors, centre), encode_queries(queries, centre)
-    mask = None
-    if data.draw(st.booleans()):
-        mask = np.random.default_rng(seed).random(n) < data.draw(st.sampled_from([0.0, 0.02, 0.5]))
-    compiled = scan(codes, coded, k, mask)
+    queries = unit(seed + 1, count, dimension)
+    segments, masks, threads = [], [], data.draw(st.integers(1, 4))
+    for i, n in enumerate(data.draw(st.lists(st.integers(0, 700), min_size=1, max_size=4))):
+        vectors = unit(seed + i % 2, n, dimension)  # every second segment ties with this one
+        vectors[n // 2 :] = vectors[: n - n // 2]  # and equal vectors tie in one
+        segments.append(encode(vectors, vectors[:9].sum(axis=0) / 9))
+        share = data.draw(st.sampled_from([0.0, 0.02, 0.5, None]))
+        masks.append(None if share is None else np.random.default_rng(seed).random(n) < share)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_PER_THREAD", 100)
+        patch.setenv("LLMWRIGHT_THREADS", str(threads))
+        compiled = scan(segments, queries, k, masks)
         patch.setenv("LLMWRIGHT_NATIVE", "0")
-        counted = scan(codes, coded, k, mask)
-    wanted = n if mask is None else int(mask.sum())
+        counted = scan(segments, queries, k, masks)
+    allowed = np.concatenate(
+        [
+            np.ones(len(codes), np.bool_) if mask is None else mask
+            for codes, mask in zip(segments, masks, strict=True)
+        ]
+    )
     for (rows, scores), (others, same) in zip(compiled, counted, strict=True):
-        assert len(rows) == min(k, wanted)
+        assert len(rows) == min(k, allowed.sum())
         assert rows.tolist() == others.tolist()
         assert scores.tobytes() == same.tobytes()  # best first, of equal scores the lower row
         assert sorted(zip(-scores, rows, strict=True)) == list(zip(-scores, rows, strict=True))
-        assert mask is None or mask[rows].all()
-
-
-def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmwright.retrieval.dense import scan as module
-
-    vectors, queries = unit(5, 3001, 70), unit(6, 2, 70)
-    codes, coded = encode(vectors, vectors[0]), encode_queries(queries, vectors[0])
-    alone = scan(codes, coded, 50, None)
-    monkeypatch.setattr(module, "_PER_THREAD", 700)
-    monkeypatch.setenv("LLMWRIGHT_THREADS", "4")
-    for (rows, scores), (others, same) in zip(alone, scan(codes, coded, 50, None), strict=True):
-        assert rows.tolist() == others.tolist()
-        assert scores.tobytes() == same.tobytes()
+        assert allowed[rows].all()
 
 
 def test_shapes_and_nothing_to_find() -> None:
     codes = encode(unit(7, 13, 70), np.zeros(70, np.float32))
     assert codes.bits.shape == (2, 2, LANES)
     assert len(codes) == 13
-    coded = encode_queries(unit(8, 2, 70), codes.centre)
-    assert coded.planes.shape == (2, QUERY_BITS, 2)
+    queries = unit(8, 2, 70)
+    assert encode_query(turned(queries)[0], codes).planes.shape == (QUERY_BITS, 2)
     empty = encode(np.zeros((0, 70), np.float32), codes.centre)
-    assert [len(rows) for rows, _ in scan(empty, coded, 5, None)] == [0, 0]
+    assert [len(rows) for rows, _ in scan([empty], queries, 5, [None])] == [0, 0]
+    assert scan([codes], queries[:0], 5, [None]) == []
+    assert [len(rows) for rows, _ in scan([], queries, 5, [])] == [0, 0]
     # A vector that is the centre itself has no direction to estimate: its score is exact.
-    same = encode(codes.centre[None] + 0, codes.centre)
-    assert scan(same, coded, 1, None)[0][1].tolist() == [0.0]
+    own = unit(9, 1, 70)
+    assert scan([encode(own, own[0])], own, 1, [None])[0][1] == pytest.approx([1.0], abs=1e-6)

@@ -1,4 +1,4 @@
-"""The file of a segment: what goes in comes out, merged as written at once, damage is named."""
+"""The file of a segment: what goes in comes out, damage is named."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from llmwright.core import InputError
 from llmwright.retrieval.dense import segment as module
-from llmwright.retrieval.dense.segment import FILE, DenseSegment, merge_segments, write_segment
+from llmwright.retrieval.dense.codes import encode
+from llmwright.retrieval.dense.segment import FILE, DenseSegment, write_segment
 
 
 def unit(seed: int, n: int, dimension: int) -> np.ndarray:
@@ -53,36 +52,19 @@ def test_a_removed_file_can_still_be_read(tmp_path: Path) -> None:
     assert len(segment.codes) == 20
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.data())
-def test_merging_is_writing_what_is_left(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+def test_codes_are_those_of_the_vectors_about_their_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path_factory.mktemp("merge")
-    sizes = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=4))
-    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
-    segments, keeps, left, left_votes = [], [], [], []
-    for i, size in enumerate(sizes):
-        votes = rng.random(size) < data.draw(st.sampled_from([0.0, 0.6, 1.0]))
-        vectors = unit(i, int(votes.sum()), 24)
-        segments.append(written(folder / str(i), vectors, votes))
-        keep = rng.random(size) < 0.7 if data.draw(st.booleans()) else np.ones(size, np.bool_)
-        keeps.append(keep if data.draw(st.booleans()) or not keep.all() else None)
-        left.append(vectors[keep[votes]])
-        left_votes.append(votes[keep])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_BLOCK", 16)
-        (folder / "merged").mkdir()
-        merge_segments(folder / "merged", segments, keeps)
-    merged = DenseSegment(folder / "merged")
-    assert np.array_equal(merged.matrix, np.concatenate(left))
-    assert np.array_equal(merged.votes, np.concatenate(left_votes))
-    # The codes are those of the same vectors about the same centre, wherever blocks were cut.
-    again = module.encode(merged.matrix, merged.codes.centre)
-    differing = np.bitwise_count(again.bits ^ merged.codes.bits).sum()
-    assert differing <= 2  # a product may round a value that is nearly zero to either side
-    np.testing.assert_allclose(again.scale, merged.codes.scale, rtol=1e-5)
-    np.testing.assert_allclose(again.shift, merged.codes.shift, atol=1e-6)
+    monkeypatch.setattr(module, "_BLOCK", 16)
+    vectors = unit(4, 43, 24)
+    codes = written(tmp_path, vectors).codes
+    np.testing.assert_allclose(codes.centre, vectors.mean(axis=0), atol=1e-7)
+    again = encode(vectors, codes.centre)
+    # A product may round a value that is nearly zero to either side.
+    assert np.bitwise_count(again.bits ^ codes.bits).sum() <= 2
+    np.testing.assert_allclose(again.scale, codes.scale, rtol=1e-5)
+    np.testing.assert_allclose(again.shift, codes.shift, atol=1e-6)
+    assert np.array_equal(again.turned_centre, codes.turned_centre)
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ far beyond that a store with HNSW or IVF is the better place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,21 +77,22 @@ def vectors_of(
     wanted = np.array(sorted(set(rows)), np.int64)
     starts = np.cumsum([0, *(segment.rows for segment in segments)])
     vectors: dict[int, NDArray[np.float32]] = {}
-    for segment, start, here in _split(segments, starts, wanted):
-        voting = here[segment.votes[here - start]]
-        found = segment.vectors(voting - start)
-        vectors.update(zip(voting.tolist(), found, strict=True))
+    for number, own in _split(starts, wanted):
+        segment = segments[number]
+        own = own[segment.votes[own]]
+        found = segment.vectors(own)
+        vectors.update(zip((own + starts[number]).tolist(), found, strict=True))
     return vectors
 
 
 def _split(
-    segments: Sequence[DenseSegment], starts: NDArray[np.int64], sorted_places: NDArray[np.int64]
-) -> Iterator[tuple[DenseSegment, int, NDArray[np.int64]]]:
-    """The places of each segment that has some of them, with where its own begin."""
-    ends = np.searchsorted(sorted_places, starts).tolist()
-    for segment, start, (begin, end) in zip(segments, starts, pairwise(ends), strict=False):
+    starts: NDArray[np.int64], places: NDArray[np.int64]
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Sorted ``places`` by segment, as numbers within it; ``starts``: [segments + 1]."""
+    bounds = np.searchsorted(places, starts).tolist()
+    for number, (begin, end) in enumerate(pairwise(bounds)):
         if begin < end:
-            yield segment, int(start), sorted_places[begin:end]
+            yield number, places[begin:end] - starts[number]
 
 
 def _exact(
@@ -132,16 +134,15 @@ def _approximate(
     """Rows and scores of the shortlist."""
     size = max(SHORTLIST, _PER_RESULT * top)
     voting = np.cumsum([0, *(segment.voting for segment in segments)])
-    row_start = dict(zip(voting[:-1].tolist(), starts.tolist(), strict=False))
     found = []
     for query, (places, _) in zip(
         queries, scan([segment.codes for segment in segments], queries, size, masks), strict=True
     ):
         rows, vectors = [], []
-        for segment, start, here in _split(segments, voting, np.sort(places)):
-            own = here - start
+        for number, own in _split(voting, np.sort(places)):
+            segment = segments[number]
             vectors.append(segment.at(own))
-            rows.append((own if segment.row_of is None else segment.row_of[own]) + row_start[start])
+            rows.append(starts[number] + (own if segment.row_of is None else segment.row_of[own]))
         if rows:
             scores = cosines(query[None], np.concatenate(vectors))[0]
             found.append((np.concatenate(rows), scores))

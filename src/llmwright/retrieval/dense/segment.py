@@ -61,15 +61,8 @@ class DenseSegment:
     @cached_property
     def codes(self) -> Codes:
         """The codes of the voting rows, in memory."""
-        centre = self._tensor("centre")
-        kept = (self._tensor(name) for name in ("bits", "scale", "shift"))
-        return Codes(*kept, centre, turned(centre[None])[0])
-
-    @cached_property
-    def turned_centre(self) -> Floats:
-        """R(c) of the codes' centre."""
-        centre: Floats = turned(self.codes.centre[None])[0]
-        return centre
+        bits, scale, shift, centre = map(self._tensor, ("bits", "scale", "shift", "centre"))
+        return Codes(bits, scale, shift, centre, turned(centre[None])[0])
 
     @cached_property
     def matrix(self) -> Floats:
