@@ -35,10 +35,11 @@ class Index:
 
     def __init__(self, *found):
         self.found = [[Hit(c, 1.0) for c in CHUNKS if c.id in names] for names in found]
+        self.asked = []
 
-    def search_many(self, queries, top, mode):
-        self.asked = (list(queries), top, mode)
-        return self.found
+    def search(self, query, top):
+        self.asked.append((query, top))
+        return self.found[len(self.asked) - 1]
 
     def section_span(self, label):
         return SPANS[label]
@@ -50,8 +51,9 @@ class Index:
 def made(folder, found, relevant):
     question = Question("q", "How?", "So.", relevant)
     index = Index(found)
-    (example,) = cited_examples([question], index, load_recipe(folder).behaviour)
-    assert index.asked == (["How?"], 2, "lexical")
+    behaviour = load_recipe(folder).behaviour
+    (example,) = cited_examples([question], index, index.search, behaviour)
+    assert index.asked == [("How?", 2)]
     assert example.id == "q"
     assert [message.role for message in example.messages] == ["system", "user", "assistant"]
     passages = example.messages[1].content
@@ -77,7 +79,7 @@ def test_the_right_passage_is_there_and_cited(folder, found, label, passages, an
 def test_every_question_has_its_own_passages(folder):
     questions = [Question(n, n, "So.", ()) for n in ("one", "two")]
     index = Index("a", "b")
-    examples = cited_examples(questions, index, load_recipe(folder).behaviour)
+    examples = cited_examples(questions, index, index.search, load_recipe(folder).behaviour)
     assert [e.id for e in examples] == ["one", "two"]
     assert "text of b" in examples[1].messages[1].content
 

@@ -147,11 +147,11 @@ def test_the_parts_of_a_key_keep_their_names(folder, models):
     assert {name: set(stage.parameters) - lora | (set(stage.parameters) & {"seed"})
             for name, stage in planned.items()} == {
         "documents": set(),
-        "index": {"embedder", "chunk_size", "chunk_overlap"},
-        "examples": {"questions", "mode", "top", "system"},
+        "index": {"embedder", "chunking"},
+        "examples": {"questions", "search", "top", "order", "system"},
         "adapter": model,
-        "retrieval": {"questions", "mode", "seed"},
-        "perplexity": {"questions", "mode", "top", "system"} | model,
+        "retrieval": {"questions", "search", "seed"},
+        "perplexity": {"questions", "search", "top", "order", "system"} | model,
         "answers": {"questions", "behaviour", "max_tokens"} | model,
     }  # fmt: skip
     assert set(planned["documents"].sources) == {"sea.md", "tea.md"}

@@ -8,6 +8,7 @@ import pytest
 from llmwright.build import Built, load_recipe, open_release, parse_gate, read_manifest
 from llmwright.build.gates import check_gates
 from llmwright.build.pipeline import read_scores, write_scores
+from llmwright.build.recipe import Behaviour
 from llmwright.build.release import measured, write_release
 from llmwright.build.report import render_report
 from llmwright.build.stage import StageResult
@@ -84,10 +85,13 @@ def test_a_release_holds_its_parts_and_says_what_they_are(built, folder):
     assert (release / "report.html").read_bytes() == "<html>é</html>".encode()
     assert (release / "recipe.toml").read_text() == (folder / "llmwright.toml").read_text()
     assert json.loads((release / "behaviour.json").read_text()) == {
-        "mode": "lexical", "top": 2, "system": built.recipe.prompt.system,
+        "search": dataclasses.asdict(built.recipe.retrieval.search),
+        "top": 2, "order": "best first", "system": built.recipe.prompt.system,
         "no_answer": built.recipe.prompt.no_answer, "dtype": "auto",
         "guards": built.recipe.guards.model_dump(mode="json"),
     }  # fmt: skip
+    behaviour = Behaviour.model_validate_json((release / "behaviour.json").read_text())
+    assert behaviour == built.recipe.behaviour and behaviour.search.mode == "lexical"
     manifest = read_manifest(release)
     assert set(manifest["files"]) == files - {"manifest.json"}
     assert manifest["hash"] == built.hash

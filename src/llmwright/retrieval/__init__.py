@@ -13,13 +13,18 @@ if TYPE_CHECKING:
     from llmwright.retrieval.assembly import BY_MODEL, Expand, SearchSettings, make_search
     from llmwright.retrieval.chunking.chunker import chunk_document
     from llmwright.retrieval.chunking.parents import parent_search
-    from llmwright.retrieval.chunking.settings import DEFAULT_OVERLAP, DEFAULT_SIZE, ChunkSettings
+    from llmwright.retrieval.chunking.settings import (
+        DEFAULT_OVERLAP,
+        DEFAULT_SIZE,
+        ChunkSettings,
+        Strategy,
+    )
     from llmwright.retrieval.chunking.spans import approximate_tokens
     from llmwright.retrieval.index.index import Changes, Index
     from llmwright.retrieval.index.trec import search_documents, trec_lines
     from llmwright.retrieval.lexical.analysis import analyze
     from llmwright.retrieval.lexical.bm25 import BM25
-    from llmwright.retrieval.ranking.fusion import Fusion, reciprocal_rank_fusion
+    from llmwright.retrieval.ranking.fusion import FUSION_K, Fusion, reciprocal_rank_fusion
     from llmwright.retrieval.ranking.learning import judge_fusions
 
 _HOMES = {
@@ -30,9 +35,11 @@ _HOMES = {
     "DEFAULT_OVERLAP": "chunking.settings",
     "DEFAULT_SIZE": "chunking.settings",
     "Expand": "assembly",
+    "FUSION_K": "ranking.fusion",
     "Fusion": "ranking.fusion",
     "Index": "index.index",
     "SearchSettings": "assembly",
+    "Strategy": "chunking.settings",
     "analyze": "lexical.analysis",
     "approximate_tokens": "chunking.spans",
     "chunk_document": "chunking.chunker",
@@ -52,9 +59,11 @@ __all__ = [
     "Changes",
     "ChunkSettings",
     "Expand",
+    "FUSION_K",
     "Fusion",
     "Index",
     "SearchSettings",
+    "Strategy",
     "analyze",
     "approximate_tokens",
     "chunk_document",
