@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmwright.retrieval import analyze
-from llmwright.retrieval.lexical.analysis import analyze_query
+from llmwright.retrieval.lexical.analysis import (
+    _word_pattern,
+    analyze_query,
+    normalize,
+    words,
+)
 
 
 def test_english_is_stemmed_by_snowball():
@@ -87,3 +92,10 @@ def test_a_query_in_several_languages_holds_the_terms_of_each(text):
         own = analyze(text, language)
         assert len(own) == len(positions)
         assert all(term in terms for term, terms in zip(own, positions, strict=True))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(codec="utf-8") | st.sampled_from("aZ_9 я机กẽ・́-"), max_size=40))
+def test_cutting_in_two_steps_finds_the_words_of_the_one_pattern(text):
+    found = [word for word, _ in words(text)]
+    assert found == _word_pattern().findall(normalize(text))

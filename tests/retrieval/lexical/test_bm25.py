@@ -113,3 +113,20 @@ def test_a_word_weighs_one_by_its_stem_and_one_by_its_fragments():
     assert query_terms("cat cat", ["en"]) == {term_hash("cat"): 2.0}
     assert {*query_terms("models", ["en"])} == {*passage_terms("models", "en").tolist()}
     assert query_terms("running", ["en", "ru", "de"])[term_hash("run")] == 1
+
+
+def test_equals_bm25s_on_a_larger_corpus():
+    """Its method lucene, word counts up to 30, passages of very different lengths."""
+    rng = np.random.default_rng(5)
+    corpus = [
+        [f"w{int(n)}" for n in rng.zipf(1.4, rng.integers(1, 300)) if n < 500] or ["w1"]
+        for _ in range(400)
+    ]
+    theirs = bm25s.BM25(method="lucene", k1=1.2, b=0.6)
+    theirs.index(corpus, show_progress=False)
+    terms = np.array([term_hash(term) for passage in corpus for term in passage], np.int64)
+    ours = BM25.build(terms, np.array([len(passage) for passage in corpus]), k1=1.2, b=0.6)
+    for _ in range(10):
+        query = list({f"w{int(n)}" for n in rng.zipf(1.4, 8) if n < 500})
+        expected = theirs.get_scores([word for word in query if word in theirs.vocab_dict])
+        np.testing.assert_allclose(ours.score(ask(query)), expected, rtol=1e-5, atol=1e-6)
