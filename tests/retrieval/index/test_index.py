@@ -162,6 +162,22 @@ def test_cjk_and_forms_of_words_are_found(index):
     assert index.search("кошками")[0].chunk.document_id == "d4"
 
 
+def test_right_to_left_and_mixed_languages_are_found(tmp_path):
+    texts = {
+        "ar": "تعلم الآلة هو فرع من الذكاء الاصطناعي",
+        "he": "למידת מכונה היא ענף של בינה מלאכותית",
+        "mix": "The word תורה and the word مدرسة stand in one English sentence.",
+        "bidi": "\u202eabc def\u202c and \u2067מבחן\u2069",
+    }
+    embedder = HashingEmbedder(languages=None)
+    index = build(tmp_path / "i", [Document(i, t) for i, t in texts.items()], embedder=embedder)
+    asked = {"الذكاء": "ar", "מלאכותית": "he", "תורה": "mix", "مدرسه مدرسة": "mix", "מבחן": "bidi"}
+    for query, expected in {**asked, "English sentence": "mix", "def": "bidi"}.items():
+        for mode in ("lexical", "hybrid"):
+            assert index.search(query, mode=mode)[0].chunk.document_id == expected, query
+    assert {chunk.document_id: chunk.text for chunk in index.chunks()} == texts
+
+
 def test_title_and_heading_are_searched(tmp_path):
     section = Section("Rank", "rank", 2, 0, 30)
     text = "It says how many directions it has."

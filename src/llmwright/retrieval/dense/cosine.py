@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ANN_FROM = 20_000
-_DECIMALS = 6  # products of one batch and another differ in the last bits; ties must not
+_DECIMALS = 6
+_MARGIN = np.float32(1e-5)  # more than float32 loses in a product of unit vectors
 
 
 def knows(embedder_languages: frozenset[str] | None, language: str) -> bool:
@@ -29,5 +30,22 @@ def knows(embedder_languages: frozenset[str] | None, language: str) -> bool:
 def cosines(
     queries: NDArray[np.float32], vectors: NDArray[np.float32]
 ) -> NDArray[np.float32]:  # [queries, rows]
-    """Cosines of unit vectors, rounded so that equal passages tie."""
-    return np.round(queries @ vectors.T, _DECIMALS)
+    """Cosines of unit vectors, exact but for the last bits (``settled``)."""
+    return queries @ vectors.T
+
+
+def candidates(scores: NDArray[np.float32], top: int) -> NDArray[np.int64]:
+    """Which of ``cosines`` may be among the ``top`` best, those that tie with the last included."""
+    if len(scores) <= top:
+        return np.arange(len(scores))
+    bound = np.partition(scores, len(scores) - top)[len(scores) - top]
+    return np.flatnonzero(scores >= bound - _MARGIN)
+
+
+def settled(
+    query: NDArray[np.float32], vectors: NDArray[np.float32]
+) -> NDArray[np.float32]:  # [rows]
+    """Cosines that equal passages have in common: the last bits of a product depend on what else
+    is in it, so it is done in float64 and rounded."""
+    exact = vectors.astype(np.float64) @ query.astype(np.float64)
+    return np.round(exact, _DECIMALS).astype(np.float32)

@@ -23,7 +23,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from llmwright.retrieval.dense.cosine import ANN_FROM, cosines
+from llmwright.retrieval.dense.cosine import ANN_FROM, candidates, cosines, settled
 from llmwright.retrieval.dense.scan import Found, Mask, scan
 from llmwright.retrieval.dense.segment import DenseSegment
 
@@ -113,14 +113,14 @@ def _exact(
             rows[i], parts[i] = rows[i][mask], parts[i][:, mask]
     all_rows = np.concatenate(rows) if rows else np.zeros(0, np.int64)
     found = []
-    for q in range(len(queries)):
+    for q, query in enumerate(queries):
         scores = np.concatenate([part[q] for part in parts] or [np.zeros(0, np.float32)])
-        if len(scores) > top:
-            bound = np.partition(scores, len(scores) - top)[len(scores) - top]
-            best = np.flatnonzero(scores >= bound)
-            found.append((all_rows[best], scores[best]))
-        else:
-            found.append((all_rows, scores))
+        chosen = all_rows[candidates(scores, top)]  # ascending
+        vectors = [
+            segments[number].matrix[segments[number].place(own)]
+            for number, own in _split(starts, chosen)
+        ]
+        found.append((chosen, settled(query, np.concatenate(vectors)) if vectors else scores[:0]))
     return found
 
 
@@ -144,8 +144,9 @@ def _approximate(
             vectors.append(segment.at(own))
             rows.append(starts[number] + (own if segment.row_of is None else segment.row_of[own]))
         if rows:
-            scores = cosines(query[None], np.concatenate(vectors))[0]
-            found.append((np.concatenate(rows), scores))
+            read = np.concatenate(vectors)
+            chosen = candidates(cosines(query[None], read)[0], top)
+            found.append((np.concatenate(rows)[chosen], settled(query, read[chosen])))
         else:
             found.append((np.zeros(0, np.int64), np.zeros(0, np.float32)))
     return found

@@ -82,9 +82,13 @@ class DenseSegment:
         """A mask over rows as one over the voting ones."""
         return mask if mask is None or self.voting == self.rows else mask[self.votes]
 
+    def place(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where voting rows stand among the voting ones."""
+        return rows if self._place_of is None else self._place_of[rows]
+
     def vectors(self, rows: NDArray[np.int64]) -> Floats:
         """The vectors of some voting rows: [len(rows), dimension], read from the file."""
-        return self.at(rows if self._place_of is None else self._place_of[rows])
+        return self.at(self.place(rows))
 
     def at(self, places: NDArray[np.int64]) -> Floats:
         """Vectors by their place among the voting rows."""
