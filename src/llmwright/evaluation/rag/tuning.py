@@ -6,13 +6,13 @@ interval. A trial is judged by nDCG@10 of the passages that would fit a prompt: 
 ``context`` tokens are full, so that large chunks do not win by being large.
 
 The best of many trials looks better than it is: of a dozen that are all equal, one will seem to
-gain two points on 60 questions. So a trial takes the place of the best so far only where the paired 95%
-interval of its gain lies above 0; where nothing can be told apart, the defaults stand. The search
-is greedy, since parts combine nearly independently: sizes, then strategies at the best size, then
-retrievers and the weights of their fusion (learned, and taken only where unseen questions gain:
-``judge_fusions``), further queries, and the reranker where one is given. A trial is begun only if
-the time it should take is still there; finished ones are kept in ``folder`` and not repeated after
-a kill.
+gain two points on 60 questions. So a trial takes the place of the best so far only where the
+paired 95% interval of its gain lies above 0; where nothing can be told apart, the defaults stand.
+The search is greedy, since parts combine nearly independently: sizes, then strategies at the best
+size, then retrievers and the weights of their fusion (learned, and taken only where unseen
+questions gain: ``judge_fusions``), further queries, and the reranker where one is given. A trial
+is begun only if the time it should take is still there; finished ones are kept in ``folder`` and
+not repeated after a kill.
 
 Cost: an index for each way to cut, dominated by embedding; give a ``CachedEmbedder``, and a text
 that two ways have in common is embedded once.
