@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmwright.core import ConfigurationError, Document, InputError, Section
-from llmwright.retrieval import Index, search_documents
+from llmwright.embeddings import load_embedder
+from llmwright.retrieval import ChunkSettings, Index, search_documents
 
 TEXTS = [
     "The cat sat on the mat and looked at the moon.",
@@ -303,3 +305,36 @@ def test_claims_on_a_part_of_xquad(tmp_path, shared_data):
     hits = index.search_many([question for question, _ in asked], 1)
     right = [h[0].chunk.document_id == i for h, (_, i) in zip(hits, asked, strict=True)]
     assert sum(right) / len(right) > 0.9
+
+
+def test_a_written_context_is_read_by_both_retrievers(tmp_path):
+    def contexts(document, chunks):
+        sentence = f"From the report on {document.title}."
+        return [replace(c, metadata={**c.metadata, "context": sentence}) for c in chunks]
+
+    embedder = HashingEmbedder()
+    index = build(tmp_path / "i", embedder=embedder)
+    index.upsert([Document("a", "Its revenue grew.", "zinc")], contexts=contexts)
+    index.upsert([Document("b", "Its revenue grew.", metadata={"context": "zinc"})])
+    assert embedder.embedded[0] == "zinc\nFrom the report on zinc.\nIts revenue grew."
+    assert embedder.embedded[1] == "Its revenue grew."  # the user's own field is a field
+    assert [h.chunk.document_id for h in index.search("report", mode="lexical")] == ["a"]
+    [chunk, _] = index.chunks()
+    assert chunk.text == "Its revenue grew."
+    assert chunk.metadata == {"context": "From the report on zinc."}
+
+
+def test_late_chunks_are_embedded_in_the_text_around_them(tmp_path, minilm_path):
+    text = "Berlin is the capital of Germany. It has many parks. Its people like them."
+    late = ChunkSettings("late", 8)
+    index = Index.create(tmp_path / "i", str(minilm_path), chunking=late)
+    index.upsert([Document("d", text, language="en")])
+    spans = [(chunk.start, chunk.end) for chunk in index.chunks()]
+    assert len(spans) > 2
+    expected = load_embedder(str(minilm_path)).embed_spans(text, spans)
+    query = load_embedder(str(minilm_path)).embed(["the parks of Berlin"], kind="query")[0]
+    scores = {h.chunk.start: h.score for h in index.search("the parks of Berlin", mode="dense")}
+    for (start, _), vector in zip(spans, expected, strict=True):
+        assert scores[start] == pytest.approx(float(vector @ query), abs=1e-5)
+    with pytest.raises(ConfigurationError, match="late chunks need the vectors of tokens"):
+        build(tmp_path / "j", chunking=late)

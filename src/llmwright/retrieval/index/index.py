@@ -28,7 +28,7 @@ from llmwright.core import (
 )
 from llmwright.retrieval.chunking import DEFAULT_OVERLAP, DEFAULT_SIZE, ChunkSettings
 from llmwright.retrieval.dense.cosine import ANN_FROM
-from llmwright.retrieval.index.indexing import prepare
+from llmwright.retrieval.index.indexing import Contexts, check_late, prepare
 from llmwright.retrieval.index.records import Filter, document_hash, each_once, to_chunk
 from llmwright.retrieval.index.searching import Searcher
 from llmwright.retrieval.index.snapshot import Snapshot
@@ -90,6 +90,7 @@ class Index:
             source = str(Path(embedder).absolute()) if Path(embedder).exists() else embedder
             embedder = load_embedder(embedder)
         chunking = chunking or ChunkSettings("recursive", chunk_size, chunk_overlap)
+        check_late(embedder, chunking)
         known = embedder.languages
         about = {
             "source": source,
@@ -114,19 +115,22 @@ class Index:
             index._check(embedder)
         return index
 
-    def upsert(self, documents: Iterable[Document]) -> Changes:
+    def upsert(self, documents: Iterable[Document], *, contexts: Contexts | None = None) -> Changes:
         """Add documents, replace those whose id is known and whose content differs.
 
         Unchanged documents cost a hash each. Documents are read as they come, some thousands at
-        a time; all become visible together. Raises ``InputError`` for two documents of one id and
-        where the folder may not be written, ``CapacityError`` where another process is writing.
+        a time; all become visible together. ``contexts`` (a ``chunking.ContextWriter``) writes a
+        sentence for each new chunk that both retrievers read with it. Raises ``InputError`` for
+        two documents of one id and where the folder may not be written, ``CapacityError`` where
+        another process is writing.
         """
         changes = Changes()
         with writer_lock(self.path), Transaction(self.path, self._snapshot.opened) as transaction:
             changed = self._changed(documents, transaction, changes)
             first = next(changed, None)
             if first is not None:
-                for batch in prepare(chain([first], changed), self._embedder, self.chunking):
+                given = chain([first], changed)
+                for batch in prepare(given, self._embedder, self.chunking, contexts):
                     transaction.add(batch)
             if changes.added or changes.updated or changes.removed:
                 transaction.commit()

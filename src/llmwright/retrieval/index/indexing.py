@@ -12,14 +12,18 @@ Cost: embedding dominates; chunks in a language the embedder does not know are n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llmwright.core import Chunk, Document, Embedder
+from llmwright.core import Chunk, ConfigurationError, Document, Embedder
 from llmwright.data import detect_language, scripts
 from llmwright.retrieval.chunking import ChunkSettings, iter_chunks
+from llmwright.retrieval.chunking.contextual import CONTEXT
 from llmwright.retrieval.dense.cosine import knows
 from llmwright.retrieval.index.segment import Batch
 
@@ -28,43 +32,85 @@ BATCH = 1 << 14
 
 _BATCH_CHARACTERS = 1 << 25
 
+Contexts = Callable[[Document, Sequence[Chunk]], Sequence[Chunk]]
+"""Gives a document's chunks with a sentence of context each (``ContextWriter``)."""
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What will be a batch. ``texts``: what the retrievers read of each chunk; ``sources``: the
+    document of each."""
+
+    documents: list[tuple[Document, str, str]] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    sources: list[Document] = field(default_factory=list)
+    characters: int = 0
+
 
 def prepare(
-    documents: Iterable[tuple[Document, str]], embedder: Embedder, settings: ChunkSettings
+    documents: Iterable[tuple[Document, str]],
+    embedder: Embedder,
+    settings: ChunkSettings,
+    contexts: Contexts | None = None,
 ) -> Iterator[Batch]:
     """Batches of documents given with their hashes; a document's chunks may lie in several, it
     itself in the first of them."""
-    taken: list[tuple[Document, str, str]] = []
-    chunks: list[Chunk] = []
-    texts: list[str] = []  # what the retrievers read of each chunk
-    held = 0
+    taken = _Taken()
     for document, digest in documents:
         language = _language(document)
-        taken.append((document, language, digest))
-        for chunk in iter_chunks(replace(document, language=language), settings, embedder=embedder):
-            chunks.append(replace(chunk, language=_chunk_language(chunk)))
-            texts.append("\n".join(filter(None, (document.title, chunk.heading, chunk.text))))
-            held += len(texts[-1])
-            if len(chunks) == BATCH or held > _BATCH_CHARACTERS:
-                yield _embedded(taken, chunks, texts, embedder)
-                taken, chunks, texts, held = [], [], [], 0
-    if taken or chunks:
-        yield _embedded(taken, chunks, texts, embedder)
+        taken.documents.append((document, language, digest))
+        whole = replace(document, language=language)
+        chunks: Iterable[Chunk] = iter_chunks(whole, settings, embedder=embedder)
+        if contexts is not None:
+            chunks = contexts(whole, list(chunks))
+        for chunk in chunks:
+            context = chunk.metadata.get(CONTEXT, "") if contexts is not None else ""
+            parts = (document.title, chunk.heading, context, chunk.text)
+            taken.chunks.append(replace(chunk, language=_chunk_language(chunk)))
+            taken.texts.append("\n".join(filter(None, parts)))
+            taken.sources.append(document)
+            taken.characters += len(taken.texts[-1])
+            if len(taken.chunks) == BATCH or taken.characters > _BATCH_CHARACTERS:
+                yield _embedded(taken, embedder, settings)
+                taken = _Taken()
+    if taken.documents or taken.chunks:
+        yield _embedded(taken, embedder, settings)
 
 
-def _embedded(
-    documents: list[tuple[Document, str, str]],
-    chunks: list[Chunk],
-    texts: list[str],
-    embedder: Embedder,
-) -> Batch:
+def check_late(embedder: Embedder, settings: ChunkSettings) -> Any:
+    """The embedder's ``embed_spans``. Raises ``ConfigurationError`` where late chunks are wanted
+    and it has none."""
+    embed_spans = getattr(embedder, "embed_spans", None)
+    if settings.strategy == "late" and embed_spans is None:
+        raise ConfigurationError(
+            "late chunks need the vectors of tokens, which this embedder does not give",
+            where=embedder.name,
+            fix="use a local encoder, or another way of cutting",
+        )
+    return embed_spans
+
+
+def _embedded(taken: _Taken, embedder: Embedder, settings: ChunkSettings) -> Batch:
     known = frozenset(embedder.languages) if embedder.languages is not None else None
-    votes = np.array([knows(known, chunk.language) for chunk in chunks], np.bool_)
+    votes = np.array([knows(known, chunk.language) for chunk in taken.chunks], np.bool_)
+    voting = np.flatnonzero(votes).tolist()
     vectors = np.zeros((0, embedder.dimension), np.float32)
-    if votes.any():
-        wanted = [text for text, vote in zip(texts, votes, strict=True) if vote]
-        vectors = np.asarray(embedder.embed(wanted), np.float32)  # [voting, dimension]
-    return Batch(documents, chunks, texts, votes, vectors)
+    if voting and settings.strategy == "late":
+        vectors = np.concatenate(list(_late(taken, voting, check_late(embedder, settings))))
+    elif voting:
+        vectors = embedder.embed([taken.texts[i] for i in voting])
+    vectors = np.asarray(vectors, np.float32)  # [voting, dimension]
+    return Batch(taken.documents, taken.chunks, taken.texts, votes, vectors)
+
+
+def _late(taken: _Taken, voting: list[int], embed_spans: Any) -> Iterator[NDArray[np.float32]]:
+    """Vectors of the voting chunks, each document's read together."""
+    for _, group in groupby(voting, key=lambda i: id(taken.sources[i])):
+        own = list(group)
+        document = taken.sources[own[0]]
+        spans = [(taken.chunks[i].start, taken.chunks[i].end) for i in own]
+        yield embed_spans(document.text, spans, context=document.title)
 
 
 def _language(document: Document) -> str:
