@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmwright.core import (
     Chunk,
@@ -260,6 +261,13 @@ class Index:
         """All chunks, in the order of their ids."""
         for opened, row in self._snapshot.live_rows():
             yield to_chunk(opened.segment.chunks[row])
+
+    def vectors(self) -> Iterator[tuple[Chunk, NDArray[np.float32]]]:
+        """The chunks that have a vector [dimension], with it, in the order of their ids."""
+        for opened, row in self._snapshot.live_rows():
+            dense = opened.segment.dense
+            if dense.votes[row]:
+                yield to_chunk(opened.segment.chunks[row]), dense.vectors(np.array([row]))[0]
 
     def section_span(self, label: str) -> tuple[str, int, int]:
         """What ``"lora.md"`` or ``"lora.md#rank"`` names: document id, start and end.

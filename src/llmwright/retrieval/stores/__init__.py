@@ -14,6 +14,7 @@ from llmwright.core import lazy_exports
 if TYPE_CHECKING:
     from llmwright.retrieval.stores.entry import Entry, Found, VectorStore
     from llmwright.retrieval.stores.faiss import FaissStore
+    from llmwright.retrieval.stores.hybrid import fill_store, store_search
     from llmwright.retrieval.stores.lance import LanceStore
     from llmwright.retrieval.stores.memory import MemoryStore
     from llmwright.retrieval.stores.milvus import MilvusStore
@@ -33,7 +34,9 @@ _HOMES = {
     "QdrantStore": "qdrant",
     "VectorStore": "entry",
     "WeaviateStore": "weaviate",
+    "fill_store": "hybrid",
     "open_store": "open",
+    "store_search": "hybrid",
 }
 
 __all__ = [
@@ -47,7 +50,9 @@ __all__ = [
     "QdrantStore",
     "VectorStore",
     "WeaviateStore",
+    "fill_store",
     "open_store",
+    "store_search",
 ]
 
 if not TYPE_CHECKING:
