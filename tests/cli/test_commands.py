@@ -45,6 +45,23 @@ def test_an_index_is_searched_changed_and_searched_again(llmwright, index, tmp_p
     assert "sea" not in out
 
 
+def test_a_search_is_told_how_to_fuse(llmwright, index, tmp_path):
+    def fused(*options):
+        code, out, err = llmwright("search", index, "tide", "--json", *options)
+        return {hit["document_id"]: hit["score"] for hit in json.loads(out)} if not code else err
+
+    weighted = fused("--fusion", "weighted", "--fusion-weights", "lexical=1,dense=0")
+    assert weighted["sea"] == pytest.approx(1) and weighted != fused()
+    assert fused("--fusion-weights", "lexical=0, dense=2") != fused()
+    assert "'lexical' is not a weight" in fused("--fusion-weights", "lexical")
+    assert "the weight of 'dense' is -1" in fused("--fusion-weights", "dense=-1")
+    write_jsonl(tmp_path / "q.jsonl", [{"id": "a", "text": "tide"}])
+    batch = ("search", index, "--queries", tmp_path / "q.jsonl", "--fusion-weights", "dense=3")
+    for form in ("jsonl", "trec"):
+        plain = llmwright(*batch[:-2], "--format", form)
+        assert plain != llmwright(*batch, "--format", form)
+
+
 def test_a_trec_run_and_its_jsonl(llmwright, index, tmp_path):
     write_jsonl(tmp_path / "q.jsonl", [{"id": 7, "text": "tide"}, {"id": "b", "query": "tea"}])
     code, out, _ = llmwright(

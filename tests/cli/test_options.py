@@ -8,6 +8,7 @@ import pytest
 
 from llmwright.cli import cli
 from llmwright.core import ConfigurationError, InputError, SamplingParams, write_jsonl
+from llmwright.retrieval.chunking import ChunkSettings
 
 
 def commands(group, path=()):
@@ -133,8 +134,12 @@ def test_how_an_index_is_cut_and_of_what(llmwright, given, tmp_path):
         (tmp_path / name).write_text(f"Text of {name}.")
     seen = given("llmwright.retrieval.Index.create")
     command = ("index", tmp_path, "--out", tmp_path / "i", "--embedder", "e")
-    llmwright(*command, "--chunk-size", 50, "--chunk-overlap", 5)
-    assert seen == [((tmp_path / "i", "e"), {"chunk_size": 50, "chunk_overlap": 5})]
+    llmwright(
+        *command, "--chunk-size", 50, "--chunk-overlap", 5,
+        "--chunking", "parent-child", "--parent-size", 90,
+    )  # fmt: skip
+    cut = ChunkSettings("parent-child", 50, 5, parent_size=90)
+    assert seen == [((tmp_path / "i", "e"), {"chunking": cut})]
     code, _, err = llmwright(*command, "--include", "*.pdf")
     assert code == 2 and len(seen) == 1, err  # no file of the folder counts
     llmwright(*command, "--include", "*.pdf", "--include", "*.txt")

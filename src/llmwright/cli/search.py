@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -15,7 +15,7 @@ from llmwright.cli.targets import open_index
 from llmwright.core import InputError, SearchMode, atomic_write, read_located_jsonl
 
 if TYPE_CHECKING:
-    from llmwright.retrieval import Index
+    from llmwright.retrieval import Fusion, Index
 
 
 @click.command(name="search")
@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 @click.option("--queries", type=PATH, help='JSONL of {"id", "text"}.')
 @count_option("--top", 5, "Hits wanted.")
 @mode_option
+@click.option(
+    "--fusion",
+    type=click.Choice(["rrf", "weighted"]),
+    default="rrf",
+    help="Of both retrievers: by reciprocal ranks, or weighted scores.",
+)
+@click.option(
+    "--fusion-weights",
+    default="",
+    metavar="NAME=W,...",
+    help="What each retriever weighs, say lexical=1,dense=0.5.",
+)
 @click.option(
     "--format",
     "form",
@@ -39,6 +51,8 @@ def command(
     queries: Path | None,
     top: int,
     mode: SearchMode,
+    fusion: Literal["rrf", "weighted"],
+    fusion_weights: str,
     form: str,
     out: Path | None,
     as_json: bool,
@@ -52,11 +66,14 @@ def command(
     """
     if (query is None) == (queries is None):
         raise click.UsageError("give one QUERY, or --queries FILE")
+    from llmwright.retrieval import Fusion
+
+    fused = Fusion(fusion, weights=_weights(fusion_weights))
     opened = open_index(index)
     if queries is None:
-        _one(opened, query or "", top, mode, as_json)
+        _one(opened, query or "", top, mode, fused, as_json)
         return
-    lines = _batch(opened, _read(queries), top, mode, form)
+    lines = _batch(opened, _read(queries), top, mode, fused, form)
     if out is None:
         for line in lines:
             click.echo(line)
@@ -65,8 +82,26 @@ def command(
         file.writelines(f"{line}\n" for line in lines)
 
 
-def _one(index: Index, query: str, top: int, mode: SearchMode, as_json: bool) -> None:
-    hits = index.search(query, top, mode=mode)
+def _weights(text: str) -> dict[str, float]:
+    """Weights by retriever, of ``lexical=1,dense=0.5``."""
+    weights: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError as error:
+            raise InputError(
+                f"{part!r} is not a weight",
+                where="--fusion-weights",
+                fix="write them like lexical=1,dense=0.5",
+            ) from error
+    return weights
+
+
+def _one(
+    index: Index, query: str, top: int, mode: SearchMode, fusion: Fusion, as_json: bool
+) -> None:
+    hits = index.search(query, top, mode=mode, fusion=fusion)
     if as_json:
         print_json([hit_record(hit) for hit in hits])
         return
@@ -95,16 +130,23 @@ def _read(path: Path) -> list[tuple[str, str]]:
 
 
 def _batch(
-    index: Index, queries: Sequence[tuple[str, str]], top: int, mode: SearchMode, form: str
+    index: Index,
+    queries: Sequence[tuple[str, str]],
+    top: int,
+    mode: SearchMode,
+    fusion: Fusion,
+    form: str,
 ) -> Iterator[str]:
     from llmwright.retrieval import search_documents, trec_lines
 
     ids = [identity for identity, _ in queries]
     texts = [text for _, text in queries]
     if form == "trec":
-        for identity, ranking in zip(ids, search_documents(index, texts, top, mode), strict=True):
+        found = search_documents(index, texts, top, mode, fusion)
+        for identity, ranking in zip(ids, found, strict=True):
             yield from trec_lines(identity, ranking)
         return
-    for identity, hits in zip(ids, index.search_many(texts, top, mode=mode), strict=True):
+    many = index.search_many(texts, top, mode=mode, fusion=fusion)
+    for identity, hits in zip(ids, many, strict=True):
         record: dict[str, Any] = {"id": identity, "hits": [hit_record(hit) for hit in hits]}
         yield json.dumps(record, ensure_ascii=False)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from llmwright.core import InputError, SearchMode
 from llmwright.retrieval.index.index import Index
+from llmwright.retrieval.ranking.fusion import DEFAULT_FUSION, Fusion
 
 TAG = "llmwright"
 
@@ -22,14 +23,18 @@ Ranking = list[tuple[str, float]]
 
 
 def search_documents(
-    index: Index, queries: Sequence[str], top: int = 100, mode: SearchMode = "hybrid"
+    index: Index,
+    queries: Sequence[str],
+    top: int = 100,
+    mode: SearchMode = "hybrid",
+    fusion: Fusion = DEFAULT_FUSION,
 ) -> list[Ranking]:
     """The ``top`` best documents for each query, a document by its best chunk."""
     rankings: list[Ranking] = [[] for _ in queries]
     chunks = int(index.stats()["chunks"])
     depth, missing = 2 * top, list(range(len(queries)))
     while missing:
-        found = index.search_many([queries[i] for i in missing], depth, mode=mode)
+        found = index.search_many([queries[i] for i in missing], depth, mode=mode, fusion=fusion)
         short = []
         for i, hits in zip(missing, found, strict=True):
             best: dict[str, float] = {}
