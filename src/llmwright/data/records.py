@@ -44,7 +44,8 @@ class Question:
 
     ``relevant`` names documents (``"document_id"``) or sections (``"document_id#anchor"``); with
     none, the question measures answers but not retrieval.
-    ``split`` says whether it may be used for tuning or is kept for evaluation.
+    ``split`` says whether it may be used for tuning or is kept for evaluation. A question that is
+    not ``answerable`` has no answer in the documents; ``answer`` is then what to say instead.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Question:
     answer: str
     relevant: tuple[str, ...]
     split: Split = "eval"
+    answerable: bool = True
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -95,7 +97,15 @@ def read_questions(path: Path) -> list[Question]:
             )
         answer = _text(record.get("answer"), "answer", where)
         relevant = _relevant(record.get("relevant"), where)
-        questions.append(Question(identity, question, answer, relevant, split))
+        answerable = record.get("answerable", True)
+        if not isinstance(answerable, bool) or (relevant and not answerable):
+            raise InputError(
+                f'"answerable" is {kind_of(answerable)}'
+                + (" but places are relevant" * bool(relevant)),
+                where=where,
+                fix="write true, or false for a question that no document answers",
+            )
+        questions.append(Question(identity, question, answer, relevant, split, answerable))
     return questions
 
 

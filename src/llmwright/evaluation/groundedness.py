@@ -63,23 +63,23 @@ class Groundedness:
 
 def groundedness(answer: str, sources: Sequence[str]) -> Groundedness:
     """Hold ``answer`` against the passages that ``[1]``, ``[2]``, ... in it refer to."""
-    passages = [_words(source) for source in sources]
+    passages = [words_of(source) for source in sources]
     supports: list[tuple[str, float | None]] = []
     covered = 0
     for sentence in split_sentences(answer):
         cited = [
             int(number) for group in _CITATION.findall(sentence) for number in group.split(",")
         ]
-        content, facts = _claims(_CITATION.sub("", sentence))
+        content, facts = claims(_CITATION.sub("", sentence))
         if not passages or not (content or facts):
             supports.append((sentence, None))
             continue
         if cited:
             together = set().union(*(passages[n - 1] for n in cited if 0 < n <= len(passages)))
-            support = _support(content, facts, together)
+            support = borne_out(content, facts, together)
             covered += support >= SUPPORTED
         else:
-            support = max(_support(content, facts, passage) for passage in passages)
+            support = max(borne_out(content, facts, passage) for passage in passages)
         supports.append((sentence, support))
     checked = [support for _, support in supports if support is not None]
     return Groundedness(
@@ -108,12 +108,12 @@ def _tokens(text: str) -> list[str]:
     return [re.split("['’]", token)[0] for token in _TOKEN.findall(text)]  # "Meta's" is Meta
 
 
-def _words(text: str) -> set[str]:
+def words_of(text: str) -> set[str]:
     """Everything a passage can bear out: its numbers, and the stems of all its words."""
     return {_term(token) for token in _tokens(text)}
 
 
-def _claims(sentence: str) -> tuple[set[str], set[str]]:
+def claims(sentence: str) -> tuple[set[str], set[str]]:
     """The content words (stemmed) and the facts (numbers, names) of a sentence."""
     content: set[str] = set()
     facts: set[str] = set()
@@ -137,7 +137,8 @@ def _term(token: str) -> str:
     return token.replace(",", ".")
 
 
-def _support(content: set[str], facts: set[str], passage: Collection[str]) -> float:
+def borne_out(content: set[str], facts: set[str], passage: Collection[str]) -> float:
+    """The support of a passage (``words_of``) for the ``claims`` of a sentence, one at least."""
     both = content | facts
     share = sum(word in passage for word in both) / len(both)
     strict = sum(fact in passage for fact in facts) / len(facts) if facts else 1.0

@@ -67,10 +67,17 @@ def _passage(number: int, hit: Hit) -> str:
     title = heading.rpartition(" > ")[2]
     if title and len(lines) > 1 and lines[0].lstrip("# ") == title:
         lines = lines[1:]  # a chunk may open with the heading it stands under
-    quoted = "\n  ".join(
+    text = "\n".join(
         f"{heading}: {line}" if heading and not at else line for at, line in enumerate(lines)
     )
-    return f"[{number}] {_TURN_MARK.sub(lambda mark: mark.group() + ' ', quoted)}"
+    return f"[{number}] {quoted(text)}"
+
+
+def quoted(text: str) -> str:
+    """Text from elsewhere in the form of a quotation: lines after the first indented, marks that
+    divide turns broken by a space."""
+    indented = "\n  ".join(text.splitlines())
+    return _TURN_MARK.sub(lambda mark: mark.group() + " ", indented)
 
 
 def _lines(text: str) -> list[str]:
