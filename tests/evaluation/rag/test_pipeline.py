@@ -122,7 +122,7 @@ def test_a_model_that_fails_leaves_the_question_unscored_and_a_stopped_run_goes_
         asked.append(messages[-1].content)
         if "tea" in messages[-1].content:
             raise InputError("too long", where="here", fix="shorten")
-        return "No answer at all, said at length."
+        return "Something else, said at length."
 
     def stops(query, top):
         if "sun" in query:
