@@ -1,7 +1,8 @@
 import pytest
 
-from llmwright.build import load_recipe
+from llmwright.build import load_recipe, retrieval_toml
 from llmwright.core import RecipeError
+from llmwright.retrieval import ChunkSettings, Fusion, SearchSettings
 
 GOOD = """\
 [project]
@@ -78,3 +79,32 @@ def test_every_mistake_is_named_at_once(tmp_path):
 def test_no_recipe_at_all(tmp_path):
     with pytest.raises(RecipeError, match=r"there is no recipe here.*llmwright init"):
         load_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cutting", "search", "rerank", "lines"),
+    [
+        (ChunkSettings(), SearchSettings(), "", ["[retrieval]", "chunk_size = 220"]),
+        (
+            ChunkSettings("parent-child", 110, parent_size=440),
+            SearchSettings("dense", expand="clauses", neighbours=0.4, rerank_weight=0.3),
+            "./judge",
+            ["[retrieval]", 'chunking = "parent-child"', "chunk_size = 110", "parent_size = 440",
+             'rerank = "./judge"', 'mode = "dense"', 'expand = "clauses"', "neighbours = 0.4",
+             "rerank_weight = 0.3"],
+        ),
+        (
+            ChunkSettings(),
+            SearchSettings(fusion=Fusion("weighted", weights={"lexical": 0.4, "dense feedback": 0.3})),
+            "",
+            ["[retrieval]", "chunk_size = 220", "", "[retrieval.fusion]", 'method = "weighted"',
+             'weights = { "lexical" = 0.4, "dense feedback" = 0.3 }'],
+        ),
+    ],
+)  # fmt: skip
+def test_settings_are_said_as_a_section_that_reads_back(tmp_path, cutting, search, rerank, lines):
+    section = retrieval_toml(cutting, search, rerank)
+    assert section.splitlines() == lines
+    head = '[project]\nname = "a"\n[documents]\npaths = ["d"]\n'
+    read = load_recipe(write(tmp_path, head + section)).retrieval
+    assert (read.cutting, read.search, read.rerank) == (cutting, search, rerank)

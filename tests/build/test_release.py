@@ -165,7 +165,7 @@ def test_it_opens_with_its_parts_and_its_models(built, folder, models, opened, m
 
     monkeypatch.setattr(Models, "find", find)
     assistant = open_release(folder / "release")
-    assert found == [(str(folder / "a-model"), "pypi:letters", "auto")]
+    assert found == [(str(folder / "a-model"), "pypi:letters", "auto", "")]
     assert (assistant.name, assistant.hash) == ("small", built.hash)
     assert ("chat", here.chat, folder / "release" / "adapter", "auto") in opened.loads
     write_release(without(built, "adapter"), "")

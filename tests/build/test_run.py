@@ -67,12 +67,12 @@ def test_places_of_ones_own(folder, recipe, found, tmp_path):
     [("models/chat", "models/e"), ("hf:a/b", "pypi:c"), ("/models/chat", "openai:e")],
 )
 def test_paths_of_models_are_taken_from_the_recipes_folder(folder, recipe, found, base, embedder):
-    recipe(retrieval=f'embedder = "{embedder}"')
+    recipe(retrieval=f'embedder = "{embedder}"\nrerank = "models/r"')
     path = folder / "llmwright.toml"
     path.write_text(path.read_text() + f'\n[model]\nbase = "{base}"\ndtype = "bfloat16"\n')
     build(load_recipe(folder))
     at = [str(folder / s) if s.startswith("models/") else s for s in (base, embedder)]
-    assert found == [(*at, "bfloat16")]
+    assert found == [(*at, "bfloat16", str(folder / "models/r"))]
 
 
 def test_a_release_that_misses_a_gate_stands_beside_the_one_that_met_them(folder, recipe, found):

@@ -9,6 +9,7 @@ from llmwright.core import ConfigurationError, Document
 from llmwright.providers import ScriptedModel
 from llmwright.retrieval import ChunkSettings, Fusion, Index
 from llmwright.retrieval.assembly import SearchSettings, make_search
+from llmwright.retrieval.rerank import neighbour_reranker, reranked
 
 DOCUMENTS = [
     Document("old", "The rank of a LoRA adapter bounds its update.", metadata={"date": "1990"}),
@@ -80,19 +81,24 @@ def test_a_model_is_asked_for_other_queries(index):
 
 
 def test_reranking_sees_what_expansion_found_and_decides(index):
+    def backwards(query, hits):
+        seen.append((query, len(hits)))
+        return range(len(hits))
+
     seen = []
+    plain = [hit.chunk.id for hit in make_search(index)("LoRA rank", 4)]
+    search = make_search(index, SearchSettings(rerank_depth=3), reranker=backwards)
+    assert [hit.chunk.id for hit in search("LoRA rank", 2)] == plain[:3][::-1][:2]
+    assert seen == [("LoRA rank", 3)]
+    unheard = make_search(index, SearchSettings(rerank_weight=0), reranker=backwards)
+    assert [hit.chunk.id for hit in unheard("LoRA rank", 4)] == plain
 
-    def rerank(search, depth):
-        def reversed_search(query, top):
-            hits = search(query, depth)
-            seen.append((depth, len(hits)))
-            return hits[::-1][:top]
 
-        return reversed_search
-
-    plain = make_search(index)("LoRA rank", 4)
-    search = make_search(index, SearchSettings(rerank_depth=3), rerank=rerank)
-    assert search("LoRA rank", 2) == plain[:3][::-1][:2] and seen == [(3, 3)]
+def test_hits_are_lent_scores_by_those_that_resemble_them(index):
+    query = "rank of a LoRA adapter"
+    alone = reranked(index.search, neighbour_reranker(0.6), 50)(query, 4)
+    assert make_search(index, SearchSettings(neighbours=0.6))(query, 4) == alone
+    assert [h.score for h in alone] != [h.score for h in index.search(query, 4)]
 
 
 def test_children_are_given_as_their_parents(tmp_path):

@@ -9,7 +9,7 @@ from llmwright.build.gates import (
     parse_gate,
     require_gates,
 )
-from llmwright.build.recipe import Recipe, load_recipe
+from llmwright.build.recipe import Recipe, load_recipe, retrieval_toml
 from llmwright.build.release import Built, open_release, read_manifest
 from llmwright.build.run import build
 from llmwright.build.stage import Stage, StageResult, run_stages
@@ -32,6 +32,7 @@ __all__ = [
     "parse_gate",
     "read_manifest",
     "require_gates",
+    "retrieval_toml",
     "run_stages",
     "write_starter",
 ]

@@ -41,7 +41,7 @@ def is_path(source: str) -> bool:
 
 @dataclass(frozen=True)
 class Models:
-    """The two models of a build by their sources, and the hashes of their content. Weights are
+    """The models of a build by their sources, and the hashes of their content. Weights are
     read only when a stage that needs them runs."""
 
     chat: str
@@ -49,11 +49,15 @@ class Models:
     embedder_source: str
     embedder_fingerprint: str
     dtype: DType
+    reranker: str = ""
+    reranker_fingerprint: str = ""
 
     @classmethod
-    def find(cls, chat: str, embedder: str, dtype: DType) -> Models:
-        """Resolve both sources, fetching what is not in the cache."""
-        return cls(chat, _fingerprint(chat), embedder, _fingerprint(embedder), dtype)
+    def find(cls, chat: str, embedder: str, dtype: DType, reranker: str = "") -> Models:
+        """Resolve the sources, fetching what is not in the cache. ``reranker`` may be none."""
+        judging = _fingerprint(reranker) if reranker else ""
+        embedding = _fingerprint(embedder)
+        return cls(chat, _fingerprint(chat), embedder, embedding, dtype, reranker, judging)
 
     @property
     def chat_is_local(self) -> bool:
@@ -75,9 +79,14 @@ class Models:
 
     def search(self, index: Index, behaviour: Behaviour, model: ChatModel | None) -> Search:
         """How an assistant finds passages; ``model`` is asked by expansions that need one."""
-        from llmwright.retrieval import make_search
+        from llmwright.retrieval import cross_encoder_reranker, make_search
 
-        return make_search(index, behaviour.search, model=model)
+        reranker = None
+        if self.reranker:
+            from llmwright.embeddings import CrossEncoder
+
+            reranker = cross_encoder_reranker(CrossEncoder.load(self.reranker))
+        return make_search(index, behaviour.search, reranker=reranker, model=model)
 
     def open_chat(self, adapter: Path | None = None) -> LocalModel | RemoteModel:
         from llmwright.providers import open_chat_model

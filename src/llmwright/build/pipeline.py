@@ -267,6 +267,7 @@ class _Planner:
             parameters={
                 "questions": _hash(self.held_out),
                 "behaviour": self.behaviour.model_dump(mode="json"),
+                **self._judging(),
                 "max_tokens": params.max_tokens,
                 **self._model(),
             },
@@ -300,8 +301,13 @@ class _Planner:
 
     def _finding(self) -> dict[str, Any]:
         """All that decides what is found in an index."""
-        decides = {"search": asdict(self.behaviour.search)}
+        decides = {"search": asdict(self.behaviour.search), **self._judging()}
         return {**decides, **self._model()} if self._asks_model else decides
+
+    def _judging(self) -> dict[str, Any]:
+        """Which reranker there is, if any."""
+        fingerprint = self.models.reranker_fingerprint
+        return {"reranker": fingerprint} if fingerprint else {}
 
     def _prompting(self, questions: Sequence[Question]) -> dict[str, Any]:
         """All that decides what ``_cited`` makes of an index."""

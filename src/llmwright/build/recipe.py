@@ -91,6 +91,8 @@ class Retrieval(_Section):
     expand: Expand = "none"
     rerank: str = ""
     rerank_depth: Positive = 50
+    rerank_weight: Annotated[float, Field(ge=0, le=1)] = 1.0
+    neighbours: Annotated[float, Field(ge=0, le=1)] = 0.0
     half_life: Annotated[float, Field(ge=0)] = 0.0
     duplicates: Annotated[float, Field(ge=0, le=1)] = 0.0
     diversity: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -110,6 +112,8 @@ class Retrieval(_Section):
             fusion=Fusion(**self.fusion.model_dump()),
             expand=self.expand,
             rerank_depth=self.rerank_depth,
+            rerank_weight=self.rerank_weight,
+            neighbours=self.neighbours,
             half_life=self.half_life,
             duplicates=self.duplicates,
             diversity=self.diversity,

@@ -72,6 +72,7 @@ class Built:
             "description": self.recipe.project.description,
             "model": self.models.chat_fingerprint,
             "embedder": self.models.embedder_fingerprint,
+            "reranker": self.models.reranker_fingerprint,
             "behaviour": content_hash(self.recipe.behaviour.model_dump(mode="json")),
             "stages": {name: stage.digest for name, stage in self.stages.items()},
             "scores": [asdict(score) for score in self.scores.values()],
@@ -129,8 +130,13 @@ def write_release(built: Built, report: str) -> None:
             **built.content(),
             "hash": built.hash,
             "sources": {
-                "model": _portable(models.chat, built.folder),
-                "embedder": _portable(models.embedder_source, built.folder),
+                name: _portable(source, built.folder)
+                for name, source in (
+                    ("model", models.chat),
+                    ("embedder", models.embedder_source),
+                    ("reranker", models.reranker),
+                )
+                if source
             },
             "files": {
                 path.relative_to(new).as_posix(): file_hash(path)
@@ -189,10 +195,13 @@ def open_release(folder: Path) -> Assistant:
     manifest = read_manifest(folder)
     behaviour = Behaviour.model_validate_json(read_text(folder / "behaviour.json"))
     sources = {name: _from_portable(text, folder) for name, text in manifest["sources"].items()}
-    models = Models.find(sources["model"], sources["embedder"], behaviour.dtype)
+    models = Models.find(
+        sources["model"], sources["embedder"], behaviour.dtype, sources.get("reranker", "")
+    )
     for name, found, expected in (
         ("model", models.chat_fingerprint, manifest["model"]),
         ("embedder", models.embedder_fingerprint, manifest["embedder"]),
+        ("reranker", models.reranker_fingerprint, manifest.get("reranker", "")),
     ):
         if found != expected:
             raise ModelSourceError(

@@ -34,6 +34,7 @@ def build(
         _locate(recipe, recipe.model.base),
         _locate(recipe, recipe.retrieval.embedder),
         recipe.model.dtype,
+        _locate(recipe, recipe.retrieval.rerank) if recipe.retrieval.rerank else "",
     )
     stages = plan(recipe, models)
     width = max(len(stage.name) for stage in stages)

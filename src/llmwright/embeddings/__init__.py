@@ -13,6 +13,7 @@ from llmwright.core import lazy_exports
 
 if TYPE_CHECKING:
     from llmwright.embeddings.cached import CachedEmbedder
+    from llmwright.embeddings.cross_encoder import CrossEncoder
     from llmwright.embeddings.encoder import BertEmbedder
     from llmwright.embeddings.load import load_embedder
     from llmwright.embeddings.remote import RemoteEmbedder
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BertEmbedder": "encoder",
     "CachedEmbedder": "cached",
+    "CrossEncoder": "cross_encoder",
     "RemoteEmbedder": "remote",
     "SentenceTransformerEmbedder": "sentence",
     "TruncatedEmbedder": "truncated",
@@ -32,6 +34,7 @@ _HOMES = {
 __all__ = [
     "BertEmbedder",
     "CachedEmbedder",
+    "CrossEncoder",
     "RemoteEmbedder",
     "SentenceTransformerEmbedder",
     "TruncatedEmbedder",

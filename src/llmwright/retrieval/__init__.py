@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from llmwright.retrieval.lexical.bm25 import BM25
     from llmwright.retrieval.ranking.fusion import FUSION_K, Fusion, reciprocal_rank_fusion
     from llmwright.retrieval.ranking.learning import judge_fusions
+    from llmwright.retrieval.rerank.cross_encoder import cross_encoder_reranker
+    from llmwright.retrieval.rerank.reranking import Reranker
 
 _HOMES = {
     "BM25": "lexical.bm25",
@@ -38,11 +40,13 @@ _HOMES = {
     "FUSION_K": "ranking.fusion",
     "Fusion": "ranking.fusion",
     "Index": "index.index",
+    "Reranker": "rerank.reranking",
     "SearchSettings": "assembly",
     "Strategy": "chunking.settings",
     "analyze": "lexical.analysis",
     "approximate_tokens": "chunking.spans",
     "chunk_document": "chunking.chunker",
+    "cross_encoder_reranker": "rerank.cross_encoder",
     "judge_fusions": "ranking.learning",
     "make_search": "assembly",
     "parent_search": "chunking.parents",
@@ -56,17 +60,19 @@ __all__ = [
     "BY_MODEL",
     "DEFAULT_OVERLAP",
     "DEFAULT_SIZE",
+    "FUSION_K",
     "Changes",
     "ChunkSettings",
     "Expand",
-    "FUSION_K",
     "Fusion",
     "Index",
+    "Reranker",
     "SearchSettings",
     "Strategy",
     "analyze",
     "approximate_tokens",
     "chunk_document",
+    "cross_encoder_reranker",
     "judge_fusions",
     "make_search",
     "parent_search",

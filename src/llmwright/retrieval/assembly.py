@@ -1,6 +1,6 @@
 """From settings to a search: the techniques of this room in the order in which they make sense.
 
-    index ─ expand ─ rerank ─ decay, duplicates, diversity ─ parents
+    index ─ expand ─ neighbours ─ rerank ─ decay, duplicates, diversity ─ parents
 
 Each step takes a ``Search`` and gives one, so anything here can also be put together by hand in
 another order; this is the order that a recipe, a release and the commands use. Expansion comes
@@ -25,6 +25,8 @@ from llmwright.retrieval.ranking.diversity import maximal_marginal_relevance
 from llmwright.retrieval.ranking.duplicates import drop_near_duplicates
 from llmwright.retrieval.ranking.fusion import DEFAULT_FUSION, Fusion
 from llmwright.retrieval.ranking.rearrange import rearranged
+from llmwright.retrieval.rerank.neighbours import neighbour_reranker
+from llmwright.retrieval.rerank.reranking import Reranker, interpolated, reranked
 
 Expand = Literal["none", "clauses", "iterated", "paraphrases", "sub-questions", "step-back", "hyde"]
 BY_MODEL = ("paraphrases", "sub-questions", "step-back", "hyde")
@@ -37,8 +39,10 @@ _UNDATED = 0.5  # what one half-life leaves
 class SearchSettings:
     """How hits are found and ordered.
 
-    ``expand`` asks the index in further ways. ``rerank_depth`` hits are judged again, where there
-    is a reranker. ``half_life``, in days, halves the score of a hit so much older; hits without a
+    ``expand`` asks the index in further ways. ``rerank_depth`` hits are judged again: by
+    ``neighbours``, the share of its score that a hit takes from the hits most like it, and by a
+    reranker, where there is one, whose vote against the first ranking is ``rerank_weight``, 0 to 1.
+    ``half_life``, in days, halves the score of a hit so much older; hits without a
     ``date`` in their metadata count as one half-life old. ``duplicates`` drops a hit whose runs of
     three words stand, to this share, in a better one. ``diversity`` is what likeness to better
     hits costs, from 0 (nothing) below 1. 0 switches each of them off.
@@ -49,7 +53,9 @@ class SearchSettings:
     mode: SearchMode = "hybrid"
     fusion: Fusion = DEFAULT_FUSION
     expand: Expand = "none"
+    neighbours: float = 0.0
     rerank_depth: int = 50
+    rerank_weight: float = 1.0
     half_life: float = 0.0
     duplicates: float = 0.0
     diversity: float = 0.0
@@ -60,7 +66,13 @@ class SearchSettings:
                 raise ConfigurationError(
                     f"{name} is {value!r}", where="search", fix=f"use one of {', '.join(allowed)}"
                 )
-        for name, most in (("duplicates", 1.0), ("diversity", 0.999), ("half_life", 1e6)):
+        for name, most in (
+            ("neighbours", 1.0),
+            ("rerank_weight", 1.0),
+            ("duplicates", 1.0),
+            ("diversity", 0.999),
+            ("half_life", 1e6),
+        ):
             if not 0 <= (value := getattr(self, name)) <= most:
                 raise ConfigurationError(
                     f"{name} is {value}", where="search", fix=f"give 0 to {most:g}"
@@ -75,14 +87,14 @@ def make_search(
     index: Index,
     settings: SearchSettings | None = None,
     *,
-    rerank: Callable[[Search, int], Search] | None = None,
+    reranker: Reranker | None = None,
     model: ChatModel | None = None,
     filter: Filter | None = None,
 ) -> Search:
     """The search that the settings describe, over one index.
 
-    ``rerank`` takes a search and a depth and gives the reranked one (see ``rerank``); ``model`` is
-    asked by the expansions that need one, from worker threads only. Raises ``ConfigurationError``
+    ``reranker`` judges hits again (see ``rerank``); ``model`` is asked by the expansions that need
+    one, from worker threads only. Raises ``ConfigurationError``
     where an expansion needs a model and there is none.
     """
     settings = settings or SearchSettings()
@@ -91,8 +103,11 @@ def make_search(
         return index.search(query, top, mode=settings.mode, filter=filter, fusion=settings.fusion)
 
     found = _expanded(search, index, settings, model, filter)
-    if rerank is not None:
-        found = rerank(found, settings.rerank_depth)
+    if settings.neighbours:
+        found = reranked(found, neighbour_reranker(settings.neighbours), settings.rerank_depth)
+    if reranker is not None:
+        again = interpolated(reranker, settings.rerank_weight)
+        found = reranked(found, again, settings.rerank_depth)
     changes = _changes(settings)
     if changes:
         found = rearranged(found, *changes)

@@ -45,13 +45,13 @@ def tune(folder, **options):
     return tune_retrieval(DOCUMENTS, QUESTIONS, WordEmbedder(), folder, **options)
 
 
-def worse(search, depth):
+def worse(query, hits):
     """A reranker that puts the best last."""
-    return lambda query, top: list(search(query, depth))[::-1][:top]
+    return list(range(len(hits)))
 
 
 def test_defaults_stand_where_nothing_is_gained(tmp_path):
-    tuning = tune(tmp_path, rerank=worse, reranker="worse")
+    tuning = tune(tmp_path, reranker=worse, reranker_key="worse")
     assert tuning.best == tuning.trials[0] and tuning.best.chunking == ChunkSettings()
     assert any(trial.reranked for trial in tuning.trials)
     assert all(difference.value == 0 for _, _, difference in tuning.figures.values())
@@ -61,13 +61,9 @@ def test_defaults_stand_where_nothing_is_gained(tmp_path):
 def test_a_reranker_that_helps_is_taken_and_judged_on_unseen_questions(tmp_path):
     asked = []
 
-    def oracle(search, depth):
-        def reranked(query, top):
-            asked.append(query)
-            hits = sorted(search(query, depth), key=lambda hit: hit.chunk.document_id not in query)
-            return hits[:top]
-
-        return reranked
+    def oracle(query, hits):
+        asked.append(query)
+        return [float(hit.chunk.document_id in query) for hit in hits]
 
     lost = [Question(q.id, f"the {q.relevant[0]}", "", q.relevant, q.split) for q in QUESTIONS]
     confused = [Document(d.id, d.text.replace(d.id, "thing")) for d in DOCUMENTS]
@@ -76,8 +72,8 @@ def test_a_reranker_that_helps_is_taken_and_judged_on_unseen_questions(tmp_path)
         lost,
         WordEmbedder(),
         tmp_path,
-        rerank=oracle,
-        reranker="o",
+        reranker=oracle,
+        reranker_key="o",
         sizes=(),
         strategies=(),
     )
@@ -124,5 +120,5 @@ def test_hits_are_taken_while_the_context_has_room():
 def test_what_a_trial_is_called():
     assert Trial().label == "recursive 220, hybrid"
     assert Trial(ChunkSettings("sentence", 110), reranked=True).label == (
-        "sentence 110, hybrid, reranked"
+        "sentence 110, hybrid, reranked 1"
     )

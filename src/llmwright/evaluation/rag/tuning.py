@@ -10,9 +10,9 @@ gain two points on 60 questions. So a trial takes the place of the best so far o
 paired 95% interval of its gain lies above 0; where nothing can be told apart, the defaults stand.
 The search is greedy, since parts combine nearly independently: sizes, then strategies at the best
 size, then retrievers and the weights of their fusion (learned, and taken only where unseen
-questions gain: ``judge_fusions``), further queries, and the reranker where one is given. A trial
-is begun only if the time it should take is still there; finished ones are kept in ``folder`` and
-not repeated after a kill.
+questions gain: ``judge_fusions``), further queries, neighbours, and the reranker where one is
+given. A trial is begun only if the time it should take is still there; finished ones are kept in
+``folder`` and not repeated after a kill.
 
 Cost: an index for each way to cut, dominated by embedding; give a ``CachedEmbedder``, and a text
 that two ways have in common is embedded once.
@@ -45,6 +45,7 @@ from llmwright.retrieval import (
     Expand,
     Fusion,
     Index,
+    Reranker,
     SearchSettings,
     Strategy,
     approximate_tokens,
@@ -53,19 +54,21 @@ from llmwright.retrieval import (
 )
 from llmwright.statistics import mean_score, paired_bootstrap
 
-SIZES = (110, DEFAULT_SIZE, 330, 440)
+SIZES = (110, DEFAULT_SIZE, 440, 800)
 STRATEGIES: tuple[Strategy, ...] = (
     "recursive", "structure", "sentence", "parent-child", "semantic", "late",
 )  # fmt: skip
 EXPANSIONS: tuple[Expand, ...] = ("clauses", "iterated")
+SHARES = (0.2, 0.4, 0.6)
+"""Of a hit's score that its neighbours give."""
+WEIGHTS = (0.3, 0.6, 1.0)
+"""Of the reranker's vote."""
 METRIC: Literal["ndcg@10"] = "ndcg@10"
 CONTEXT = 1500
 """Tokens of passages in a prompt, roughly: what ``answering`` gives a model by default."""
 
 _UPSERT = 256  # documents committed at a time: what a kill can cost
 _DEPTH = 10
-
-Rerank = Callable[[Search, int], Search]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,11 @@ class Trial:
             parts.append("learned weights")
         if self.search.expand != "none":
             parts.append(self.search.expand)
-        return ", ".join([*parts, "reranked"] if self.reranked else parts)
+        if self.search.neighbours:
+            parts.append(f"neighbours {self.search.neighbours:g}")
+        if self.reranked:
+            parts.append(f"reranked {self.search.rerank_weight:g}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +118,16 @@ def tune_retrieval(
     folder: Path,
     *,
     minutes: float = 10.0,
-    rerank: Rerank | None = None,
-    reranker: str = "",
+    reranker: Reranker | None = None,
+    reranker_key: str = "",
     context: int = CONTEXT,
     sizes: Sequence[int] = SIZES,
     strategies: Sequence[Strategy] = STRATEGIES,
     seed: int = 0,
     say: Callable[[str], None] = lambda _line: None,
 ) -> Tuning:
-    """Search for about ``minutes`` and report; ``say`` is told of each trial. ``reranker`` says
-    which one ``rerank`` is, so that trials with another are not taken for trials with it.
+    """Search for about ``minutes`` and report; ``say`` is told of each trial. ``reranker_key``
+    says which reranker it is, so that trials with another are not taken for trials with it.
 
     Raises ``ConfigurationError`` where one of the halves has no question with relevant places,
     ``InputError`` for a place that is not there.
@@ -136,7 +143,7 @@ def tune_retrieval(
                 where="questions",
                 fix="give some to choose by (tune) and others to judge the choice (eval)",
             )
-    bench = _Bench(documents, embedder, folder, context, rerank, reranker, seed)
+    bench = _Bench(documents, embedder, folder, context, reranker, reranker_key, seed)
     tuner = _Tuner(bench, halves["tune"], time.monotonic() + 60 * minutes, say)
     best = tuner.run(sizes, strategies)
     default, chosen = (bench.judge(trial, halves["eval"]) for trial in (tuner.trials[0], best))
@@ -177,13 +184,13 @@ class _Bench:
         embedder: Embedder,
         folder: Path,
         context: int,
-        rerank: Rerank | None,
-        reranker: str,
+        reranker: Reranker | None,
+        reranker_key: str,
         seed: int,
     ) -> None:
         self.documents, self.embedder, self.folder = documents, embedder, folder
-        self.context, self.rerank, self.seed = context, rerank, seed
-        self.reranker = reranker
+        self.context, self.seed = context, seed
+        self.reranker, self.reranker_key = reranker, reranker_key
         about = [embedder.name, getattr(embedder, "fingerprint", "")]
         self.key = content_hash([about, sorted(content_hash(asdict(d)) for d in documents)])
 
@@ -201,8 +208,8 @@ class _Bench:
     def judge(self, trial: Trial, questions: Sequence[Question]) -> list[dict[str, Any]]:
         """The metrics of each question, of what fits the context."""
         index = self.index(trial.chunking)
-        rerank = self.rerank if trial.reranked else None
-        search = within(make_search(index, trial.search, rerank=rerank), self.context)
+        reranker = self.reranker if trial.reranked else None
+        search = within(make_search(index, trial.search, reranker=reranker), self.context)
         report = evaluate_retrieval(
             search, questions, index.section_span, ks=(_DEPTH,), seed=self.seed
         )
@@ -253,8 +260,12 @@ class _Tuner:
             best = self.better(best, replace(best, search=replace(best.search, fusion=fusion)))
         for expand in EXPANSIONS:
             best = self.better(best, replace(best, search=replace(best.search, expand=expand)))
-        if self.bench.rerank is not None:
-            best = self.better(best, replace(best, reranked=True))
+        for share in SHARES:
+            best = self.better(best, replace(best, search=replace(best.search, neighbours=share)))
+        if self.bench.reranker is not None:
+            for weight in WEIGHTS:
+                search = replace(best.search, rerank_weight=weight)
+                best = self.better(best, replace(best, search=search, reranked=True))
         return best
 
     def better(self, best: Trial, trial: Trial) -> Trial:
@@ -278,7 +289,7 @@ class _Tuner:
         """Judge it, or read how it was judged before."""
         questions = [question.id for question in self.questions]
         about = [self.bench.key, self.bench.context, questions, _decides(trial)]
-        about += [self.bench.reranker] * trial.reranked
+        about += [self.bench.reranker_key] * trial.reranked
         file = self.bench.folder / "trials" / f"{content_hash(about)[:16]}.json"
         if file.is_file():
             kept = read_json(file)
