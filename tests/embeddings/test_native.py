@@ -84,6 +84,23 @@ def test_int8_is_as_torch_rounds_it(hidden: int, heads: int, between: int) -> No
 
 @needs_native
 @pytest.mark.parametrize("int8", [False, True])
+def test_shared_work_gives_the_same_bits(int8: bool) -> None:
+    for hidden, heads, between in SIZES:
+        encoder = random_encoder(hidden, heads, between)
+        alone = NativeEncoder(encoder, int8=int8, threads=1)
+        together = NativeEncoder(encoder, int8=int8, threads=3)
+        for lengths in ([1], [14], [40, 7, 40], [96], [97]):
+            texts = random_texts(5, lengths)
+            for _ in range(10):
+                assert together.pooled(texts, first=False).tobytes() == (
+                    alone.pooled(texts, first=False).tobytes()
+                )
+            for ours, theirs in zip(together.tokens(texts), alone.tokens(texts), strict=True):
+                assert ours.tobytes() == theirs.tobytes()
+
+
+@needs_native
+@pytest.mark.parametrize("int8", [False, True])
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(1, 120), min_size=1, max_size=8), st.integers(0, 100))
 def test_no_text_depends_on_its_neighbours(int8: bool, lengths: list[int], seed: int) -> None:
@@ -96,7 +113,7 @@ def test_no_text_depends_on_its_neighbours(int8: bool, lengths: list[int], seed:
 
 @needs_native
 def test_threads_do_not_meet() -> None:
-    native = NativeEncoder(random_encoder(64, 2, 128))
+    native = NativeEncoder(random_encoder(64, 2, 128), threads=2)
     texts = [random_texts(i, [40 + 10 * i, 9]) for i in range(6)]
     expected = [native.pooled(part, first=False) for part in texts]
     found: dict[int, list[bytes]] = {i: [] for i in range(6)}
@@ -118,10 +135,10 @@ def test_threads_do_not_meet() -> None:
 def test_scratch_is_as_large_as_what_is_written() -> None:
     """What lies behind the memory that was asked for stays as it was."""
     for hidden, heads, between in SIZES:
-        native = NativeEncoder(random_encoder(hidden, heads, between))
-        for lengths in ([1], [200], [97, 3], [5] * 30):
-            bert = ctypes.byref(native._bert)
-            size = KERNELS.load().lw_bert_scratch(bert, sum(lengths), max(lengths))
+        native = NativeEncoder(random_encoder(hidden, heads, between), threads=3)
+        for lengths in ([1], [96], [200], [97, 3], [5] * 30):
+            bert, threads = ctypes.byref(native._bert), 3 if sum(lengths) <= 96 else 1
+            size = KERNELS.load().lw_bert_scratch(bert, sum(lengths), max(lengths), threads)
             room = np.full(size + 256, 171, np.uint8)
             native._scratch.room = room[:size]
             native.pooled(random_texts(3, lengths), first=False)

@@ -27,6 +27,7 @@ from llmwright.core.progress import progress
 from llmwright.core.settings import native_allowed, settings
 
 _FLAGS = ("-O2", "-march=native", "-std=gnu11", "-Wno-psabi", "-fno-math-errno", "-shared", "-fPIC")
+_SHARED = Path(__file__).parent / "native"  # headers that several rooms use
 _FIX = "install gcc or clang, or set LLMWRIGHT_NATIVE=0 to compute without it"
 
 Signature = tuple[str, Any, tuple[Any, ...]]
@@ -44,8 +45,8 @@ class Native:
 
 
 class CLibrary:
-    """One C file, with the headers beside it, and compiler flags behind the usual ones. Safe to
-    use from many threads."""
+    """One C file, with the headers beside it and in core/native, and compiler flags behind the
+    usual ones. Safe to use from many threads."""
 
     def __init__(
         self, source: Path, functions: Sequence[Signature], flags: Sequence[str] = ()
@@ -83,7 +84,8 @@ class CLibrary:
         command = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
         if command is None:
             raise InputError("there is no C compiler", fix=_FIX)
-        sources = [self._source, *sorted(self._source.parent.glob("*.h"))]
+        folders = (self._source.parent, _SHARED)
+        sources = [self._source, *(h for folder in folders for h in sorted(folder.glob("*.h")))]
         parts = [path.read_bytes() for path in sources]
         parts += [_processor().encode(), command.encode(), " ".join(self._flags).encode()]
         parts.append(platform.platform().encode())
@@ -93,7 +95,15 @@ class CLibrary:
         if target.is_file():
             return target
         with progress(f"compiling {name}") as advance, atomic_write(target) as temporary:
-            files = ["-o", str(temporary), str(self._source), "-lpthread", "-lm"]
+            files = [
+                "-o",
+                str(temporary),
+                "-I",
+                str(_SHARED),
+                str(self._source),
+                "-lpthread",
+                "-lm",
+            ]
             done = subprocess.run(  # noqa: S603  (the compiler, with our own source)
                 [*command.split(), *self._flags, *files],
                 capture_output=True,

@@ -1,9 +1,9 @@
-/* BERT on the processor, one call a few texts on one thread: bert.py has the equations.
+/* BERT on the processor, one call a few texts: bert.py has the equations.
  *
  * Linear layers in bfloat16 or in 8 bits (products.h), attention in bfloat16, all sums, residuals,
  * normalisations and the softmax in float32. Texts lie one after another without padding. Every
  * result of a text is computed by operations that depend on that text alone, so its vector has the
- * same bits whatever is embedded with it. Needs AVX-512 with BF16 and VNNI (Zen 4, Sapphire Rapids
+ * same bits whatever is embedded with it, on one thread or on a pool's. Needs AVX-512 with BF16 and VNNI (Zen 4, Sapphire Rapids
  * and later); elsewhere lw_bert_supported is 0. */
 #include <math.h>
 #include <stdint.h>
@@ -31,6 +31,7 @@ typedef struct {
 
 #if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && \
     defined(__AVX512DQ__)
+#include "pool.h"
 #include "products.h"
 
 int lw_bert_supported(void) { return 1; }
@@ -121,25 +122,40 @@ static void normalise(float *x, const float *y, long n, const float *const norm[
     }
 }
 
-/* y [rows, stride n padded to 16] = x [rows, k] W^T + bias. codes is room for the rows of x. */
-static void linear(const Linear *w, int int8, const float *x, long stride, long rows, float *y, char *codes) {
-    long wide = padded(w->n, 16), room = padded(w->k, 16);
+/* Rows of inputs as a linear layer reads them. */
+typedef struct {
+    char *codes;
     float low[CHUNK], step[CHUNK];
-    memset(codes, 0, rows * room * (int8 ? 1 : 2));
+} Inputs;
+
+static void encode(Inputs *in, int int8, const float *x, long stride, long rows, long k) {
+    long room = padded(k, 16);
+    memset(in->codes, 0, rows * room * (int8 ? 1 : 2));
     for (long r = 0; r < rows; r++) {
-        if (int8) to_bytes(x + r * stride, w->k, (uint8_t *)codes + r * room, low + r, step + r);
-        else to_bf16(x + r * stride, w->k, (uint16_t *)codes + r * room);
+        if (int8) to_bytes(x + r * stride, k, (uint8_t *)in->codes + r * room, in->low + r, in->step + r);
+        else to_bf16(x + r * stride, k, (uint16_t *)in->codes + r * room);
     }
-    if (int8) product_int8((uint8_t *)codes, room, rows, w->codes, w->n, w->k, (int32_t *)y, wide);
-    else product_bf16((uint16_t *)codes, room, rows, w->codes, w->n, w->k, y, wide);
+}
+
+/* Panels [from, to) of y [rows, stride n padded to 16] = x W^T + bias. */
+static void linear(const Linear *w, int int8, const Inputs *in, long rows, long from, long to, float *y) {
+    const long wide = padded(w->n, 16), room = padded(w->k, 16), begin = from * PANEL;
+    const long n = (to * PANEL < w->n ? to * PANEL : w->n) - begin, end = begin + padded(n, 16);
+    if (int8) {
+        const int8_t *codes = (const int8_t *)w->codes + begin * padded(w->k, 4);
+        product_int8((uint8_t *)in->codes, room, rows, codes, n, w->k, (int32_t *)y + begin, wide);
+    } else {
+        const uint16_t *codes = (const uint16_t *)w->codes + begin * padded(w->k, 2);
+        product_bf16((uint16_t *)in->codes, room, rows, codes, n, w->k, y + begin, wide);
+    }
     for (long r = 0; r < rows; r++) {
         float *row = y + r * wide;
-        for (long i = 0; i < wide; i += 16) {
+        for (long i = begin; i < end; i += 16) {
             __m512 v = _mm512_loadu_ps(row + i), bias = _mm512_loadu_ps(w->bias + i);
             if (int8) {
                 v = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(v)), _mm512_loadu_ps(w->scale + i));
-                v = _mm512_mul_ps(v, _mm512_set1_ps(step[r]));
-                v = _mm512_fmadd_ps(_mm512_loadu_ps(w->sums + i), _mm512_set1_ps(low[r]), v);
+                v = _mm512_mul_ps(v, _mm512_set1_ps(in->step[r]));
+                v = _mm512_fmadd_ps(_mm512_loadu_ps(w->sums + i), _mm512_set1_ps(in->low[r]), v);
             }
             _mm512_storeu_ps(row + i, _mm512_add_ps(v, bias));
         }
@@ -192,71 +208,142 @@ static void attend(const uint16_t *q, const uint16_t *k, const uint16_t *v, long
     }
 }
 
-/* Bytes of scratch for texts of ``rows`` tokens together, the longest of ``longest``. */
-long lw_bert_scratch(const Bert *bert, long rows, long longest) {
+/* Bytes that each thread needs for itself, and that all have together. */
+static long own_bytes(const Bert *bert, long longest) {
+    long hidden = padded(bert->hidden, 16), wide = padded(bert->intermediate, 16), keys = padded(longest, 16);
+    long size = padded(bert->hidden / bert->heads, 16);
+    return padded(CHUNK * (wide > hidden ? wide : hidden) * 2 + keys * size * 4 + TALL * (keys * 6 + size * 4), 64);
+}
+static long shared_bytes(const Bert *bert, long rows) {
     long hidden = padded(bert->hidden, 16), three = padded(3 * bert->hidden, 16), wide = padded(bert->intermediate, 16);
-    long keys = padded(longest, 16), size = padded(bert->hidden / bert->heads, 16);
-    long between = CHUNK * (three + wide + hidden) * 4 + CHUNK * (wide > hidden ? wide : hidden) * 2;
-    return rows * (hidden * 8 + three * 2) + between + keys * size * 4 + TALL * (keys * 6 + size * 4) + 1024;
+    long chunk = rows < CHUNK ? rows : CHUNK;
+    return padded(rows * (hidden * 8 + three * 2) + chunk * ((three > wide ? three : wide) + hidden) * 4, 64);
+}
+
+/* Bytes of scratch for texts of ``rows`` tokens together, the longest of ``longest``. */
+long lw_bert_scratch(const Bert *bert, long rows, long longest, int threads) {
+    return shared_bytes(bert, rows) + threads * own_bytes(bert, longest) + 64;
 }
 
 enum { MEAN, FIRST, ALL };
 
-/* The vectors of texts, ids one after another, text t at [starts[t], starts[t + 1]). out: [texts,
- * hidden], the mean of the token vectors or the first of them; or [rows, hidden], all of them. */
-void lw_bert(const Bert *bert, const int32_t *ids, const int64_t *starts, long texts, int which, float *out, char *scratch) {
-    const long hidden = bert->hidden, stride = padded(hidden, 16), rows = starts[texts];
+typedef struct {
+    const Bert *bert;
+    const int32_t *ids;
+    const int64_t *starts;
+    long texts;
+    int which;
+    float *out;
+    char *scratch;
+} Job;
+
+/* The tasks [*from, *to) of a phase that this thread does next: all at once where it is alone. */
+typedef struct { Walker *walker; int done; } Walk;
+static int next(Walk *walk, long total, long *from, long *to) {
+    if (walk->walker) return take(walk->walker, total, 1, from, to);
+    *from = 0;
+    *to = total;
+    return walk->done = !walk->done;
+}
+#define PHASE(total) for (long from, to; next(&walk, (total), &from, &to);)
+#define PANELS(n) (((n) + PANEL - 1) / PANEL)
+
+/* Threads of a pool walk through the same phases, of a pass of at most CHUNK rows. Each encodes
+ * the inputs of a layer for itself; one that comes so late that they are overwritten meanwhile
+ * finds no task left that it could do with them. */
+static void pass(void *argument, Walker *walker) {
+    const Job *job = argument;
+    const Bert *bert = job->bert;
+    const int64_t *starts = job->starts;
+    const int int8 = bert->int8;
+    const long texts = job->texts, rows = starts[texts], hidden = bert->hidden, stride = padded(hidden, 16);
     const long three = padded(3 * hidden, 16), wide = padded(bert->intermediate, 16), size = hidden / bert->heads;
-    float *x = (float *)padded((long)scratch, 64);          /* [rows, stride] */
-    float *mixed = x + rows * stride;                       /* [rows, stride] */
-    uint16_t *qkv = (uint16_t *)(mixed + rows * stride);    /* [rows, three] */
-    float *a = (float *)(qkv + rows * three);               /* [CHUNK, three] or [CHUNK, wide] */
-    float *b = a + CHUNK * (three > wide ? three : wide);   /* [CHUNK, stride] */
-    char *codes = (char *)(b + CHUNK * stride);             /* [CHUNK, widest] of 2 bytes */
-    char *room = codes + CHUNK * (wide > stride ? wide : stride) * 2;
-    for (long t = 0; t < texts; t++)
+    const long chunk = rows < CHUNK ? rows : CHUNK;
+    float *x = (float *)padded((long)job->scratch, 64);         /* [rows, stride] */
+    float *mixed = x + rows * stride;                           /* [rows, stride] */
+    uint16_t *qkv = (uint16_t *)(mixed + rows * stride);        /* [rows, three] */
+    float *a = (float *)(qkv + rows * three);                   /* [chunk, three] or [chunk, wide] */
+    float *b = a + chunk * (three > wide ? three : wide);       /* [chunk, stride] */
+    long longest = 0;
+    for (long t = 0; t < texts; t++) longest = starts[t + 1] - starts[t] > longest ? starts[t + 1] - starts[t] : longest;
+    char *own = (char *)x + shared_bytes(bert, rows) + (walker ? walker->worker : 0) * own_bytes(bert, longest);
+    Inputs in = {.codes = own};
+    char *room = own + CHUNK * (wide > stride ? wide : stride) * 2;
+    Walk walk = {walker, 0};
+    PHASE(texts) for (long t = from; t < to; t++)
         for (long r = starts[t]; r < starts[t + 1]; r++) {
-            const float *word = bert->words + ids[r] * hidden, *place = bert->positions + (r - starts[t]) * hidden;
+            const float *word = bert->words + job->ids[r] * hidden, *place = bert->positions + (r - starts[t]) * hidden;
             for (long i = 0; i < hidden; i++) x[r * stride + i] = word[i] + place[i] + bert->type[i];
             normalise(x + r * stride, 0, hidden, bert->norm, bert->epsilon);
         }
-    for (int l = 0; l < bert->layers; l++) {
-        const Layer *layer = bert->layer + l;
+    for (const Layer *layer = bert->layer; layer < bert->layer + bert->layers; layer++) {
         for (long row = 0; row < rows; row += CHUNK) {
-            long n = rows - row < CHUNK ? rows - row : CHUNK;
-            linear(&layer->qkv, bert->int8, x + row * stride, stride, n, a, codes);
-            to_bf16(a, n * three, qkv + row * three);
+            const long n = rows - row < CHUNK ? rows - row : CHUNK;
+            encode(&in, int8, x + row * stride, stride, n, hidden);
+            PHASE(PANELS(3 * hidden)) {
+                linear(&layer->qkv, int8, &in, n, from, to, a);
+                const long begin = from * PANEL, end = to * PANEL < three ? to * PANEL : three;
+                for (long r = 0; r < n; r++) to_bf16(a + r * three + begin, end - begin, qkv + (row + r) * three + begin);
+            }
         }
-        for (long t = 0; t < texts; t++) {
-            uint16_t *mine = qkv + starts[t] * three;
-            for (int h = 0; h < bert->heads; h++)
-                attend(mine + h * size, mine + hidden + h * size, mine + 2 * hidden + h * size, three,
-                       starts[t + 1] - starts[t], size, mixed + starts[t] * stride + h * size, stride, room);
+        PHASE(texts * bert->heads) for (long i = from; i < to; i++) {
+            const long begin = starts[i / bert->heads], head = i % bert->heads * size;
+            const uint16_t *mine = qkv + begin * three + head;
+            attend(mine, mine + hidden, mine + 2 * hidden, three, starts[i / bert->heads + 1] - begin, size,
+                   mixed + begin * stride + head, stride, room);
         }
         for (long row = 0; row < rows; row += CHUNK) {
-            long n = rows - row < CHUNK ? rows - row : CHUNK;
-            linear(&layer->out, bert->int8, mixed + row * stride, stride, n, b, codes);
-            for (long r = 0; r < n; r++)
+            const long n = rows - row < CHUNK ? rows - row : CHUNK;
+            encode(&in, int8, mixed + row * stride, stride, n, hidden);
+            PHASE(PANELS(hidden)) linear(&layer->out, int8, &in, n, from, to, b);
+            PHASE(n) for (long r = from; r < to; r++)
                 normalise(x + (row + r) * stride, b + r * stride, hidden, layer->norm_attention, bert->epsilon);
-            linear(&layer->up, bert->int8, x + row * stride, stride, n, a, codes);
-            for (long i = 0; i < n * wide; i += 16) _mm512_storeu_ps(a + i, gelu(_mm512_loadu_ps(a + i)));
-            linear(&layer->down, bert->int8, a, wide, n, b, codes);
-            for (long r = 0; r < n; r++)
+            encode(&in, int8, x + row * stride, stride, n, hidden);
+            PHASE(PANELS(bert->intermediate)) {
+                linear(&layer->up, int8, &in, n, from, to, a);
+                const long begin = from * PANEL, end = to * PANEL < wide ? to * PANEL : wide;
+                for (long r = 0; r < n; r++)
+                    for (float *v = a + r * wide + begin; v < a + r * wide + end; v += 16)
+                        _mm512_storeu_ps(v, gelu(_mm512_loadu_ps(v)));
+            }
+            encode(&in, int8, a, wide, n, bert->intermediate);
+            PHASE(PANELS(hidden)) linear(&layer->down, int8, &in, n, from, to, b);
+            PHASE(n) for (long r = from; r < to; r++)
                 normalise(x + (row + r) * stride, b + r * stride, hidden, layer->norm_output, bert->epsilon);
         }
     }
-    if (which == ALL)
-        for (long r = 0; r < rows; r++) memcpy(out + r * hidden, x + r * stride, hidden * sizeof(float));
-    for (long t = 0; which != ALL && t < texts; t++) {
-        long length = which == FIRST ? 1 : starts[t + 1] - starts[t];
-        for (long i = 0; i < hidden; i++) out[t * hidden + i] = 0;
+    PHASE(texts) for (long t = from; t < to; t++) {
+        const float *mine = x + starts[t] * stride;
+        const long length = job->which == FIRST ? 1 : starts[t + 1] - starts[t];
+        float *out = job->out + (job->which == ALL ? starts[t] : t) * hidden;
+        if (job->which == ALL) {
+            for (long r = 0; r < length; r++) memcpy(out + r * hidden, mine + r * stride, hidden * sizeof(float));
+            continue;
+        }
+        for (long i = 0; i < hidden; i++) out[i] = 0;
         for (long r = 0; r < length; r++)
-            for (long i = 0; i < hidden; i++) out[t * hidden + i] += x[(starts[t] + r) * stride + i];
-        for (long i = 0; i < hidden; i++) out[t * hidden + i] /= length;
+            for (long i = 0; i < hidden; i++) out[i] += mine[r * stride + i];
+        for (long i = 0; i < hidden; i++) out[i] /= length;
     }
 }
+
+/* The vectors of texts, ids one after another, text t at [starts[t], starts[t + 1]). out: [texts,
+ * hidden], the mean of the token vectors or the first of them; or [rows, hidden], all of them.
+ * pool: whose threads share the work of at most lw_bert_shared() rows, or NULL. */
+void lw_bert(const Bert *bert, Pool *pool, const int32_t *ids, const int64_t *starts, long texts, int which, float *out,
+             char *scratch) {
+    Job job = {bert, ids, starts, texts, which, out, scratch};
+    if (pool && starts[texts] <= CHUNK) run_together(pool, pass, &job);
+    else pass(&job, NULL);
+}
+int lw_bert_shared(void) { return CHUNK; }
 #else
+typedef void Pool;
 int lw_bert_supported(void) { return 0; }
-long lw_bert_scratch(const Bert *bert, long rows, long longest) { return 0; }
-void lw_bert(const Bert *bert, const int32_t *ids, const int64_t *starts, long texts, int which, float *out, char *scratch) {}
+int lw_bert_shared(void) { return 0; }
+long lw_bert_scratch(const Bert *bert, long rows, long longest, int threads) { return 0; }
+void lw_bert(const Bert *bert, Pool *pool, const int32_t *ids, const int64_t *starts, long texts, int which, float *out,
+             char *scratch) {}
+Pool *lw_pool_new(int threads) { return 0; }
+void lw_pool_free(Pool *pool) {}
 #endif

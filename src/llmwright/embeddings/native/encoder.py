@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,11 @@ KERNELS = CLibrary(
     Path(__file__).parent / "bert.c",
     (
         ("lw_bert_supported", _INT, ()),
-        ("lw_bert_scratch", _LONG, (_POINTER, _LONG, _LONG)),
-        ("lw_bert", None, (_POINTER, _POINTER, _POINTER, _LONG, _INT, _POINTER, _POINTER)),
+        ("lw_bert_shared", _INT, ()),
+        ("lw_bert_scratch", _LONG, (_POINTER, _LONG, _LONG, _INT)),
+        ("lw_bert", None, (_POINTER,) * 4 + (_LONG, _INT, _POINTER, _POINTER)),
+        ("lw_pool_new", _POINTER, (_INT,)),
+        ("lw_pool_free", None, (_POINTER,)),
     ),
 )
 
@@ -80,12 +84,18 @@ def native_fits(config: BertConfig) -> bool:
 
 
 class NativeEncoder:
-    """Pooled vectors of token ids. Safe to use from many threads; each call computes on the
-    thread it is made in."""
+    """Pooled vectors of token ids. Safe to use from many threads.
 
-    def __init__(self, encoder: BertEncoder, *, int8: bool = False) -> None:
+    A call computes on the thread it is made in; a short one, such as a query, is shared with
+    ``threads`` - 1 others, unless those are busy with another. 0 is as many as torch uses.
+    """
+
+    def __init__(self, encoder: BertEncoder, *, int8: bool = False, threads: int = 0) -> None:
         self.hidden = encoder.config.hidden_size
         self._library = KERNELS.load()
+        self._threads = threads or torch.get_num_threads()
+        self._pool: int | None = None
+        self._pool_lock = threading.Lock()
         self._kept: list[Tensor | NDArray[np.float32]] = []  # what the structures point into
         layers = [self._layer(layer, int8) for layer in encoder.layers]
         self._layers = (_Layer * len(layers))(*layers)
@@ -114,13 +124,28 @@ class NativeEncoder:
         starts = np.cumsum([0, *lengths], dtype=np.int64)
         ids = np.array([token for text in texts for token in text], np.int32)
         out = np.empty((rows, self.hidden), np.float32)
-        bert = ctypes.byref(self._bert)
-        size = self._library.lw_bert_scratch(bert, len(ids), max(lengths))
-        self._library.lw_bert(
-            bert, ids.ctypes.data, starts.ctypes.data, len(texts), which, out.ctypes.data,
-            self._room(size).ctypes.data,
-        )  # fmt: skip
+        shared = self._threads > 1 and len(ids) <= self._library.lw_bert_shared()
+        shared = shared and self._pool_lock.acquire(blocking=False)
+        try:
+            threads = self._threads if shared else 1
+            bert = ctypes.byref(self._bert)
+            size = self._library.lw_bert_scratch(bert, len(ids), max(lengths), threads)
+            self._library.lw_bert(
+                bert, self._helpers() if shared else None, ids.ctypes.data, starts.ctypes.data,
+                len(texts), which, out.ctypes.data, self._room(size).ctypes.data,
+            )  # fmt: skip
+        finally:
+            if shared:
+                self._pool_lock.release()
         return out
+
+    def _helpers(self) -> int | None:
+        """The other threads; they sleep while there is nothing to do."""
+        if self._pool is None:
+            self._pool = self._library.lw_pool_new(self._threads)
+            if self._pool is not None:
+                weakref.finalize(self, self._library.lw_pool_free, self._pool)
+        return self._pool
 
     def _room(self, size: int) -> NDArray[np.uint8]:
         """Memory that stays with the thread: new pages cost more than a short text."""
