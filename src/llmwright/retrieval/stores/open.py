@@ -31,7 +31,7 @@ _KINDS = {
 }
 
 _CLIENTS = {
-    "lance": "'llmwright[rag]'",
+    "lance": "lancedb pyarrow",
     "faiss": "faiss-cpu",
     "qdrant": "qdrant-client",
     "milvus": "'pymilvus[milvus_lite]'",
