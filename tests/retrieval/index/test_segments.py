@@ -10,11 +10,12 @@ from hashing_embedder import HashingEmbedder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmwright.core import Chunk, Document
+from llmwright.core import Chunk, Document, InputError
 from llmwright.retrieval import ChunkSettings, Index, search_documents
 from llmwright.retrieval.index import indexing, store
-from llmwright.retrieval.index.blobs import Blobs, write_blobs
-from llmwright.retrieval.index.facets import Facets, merge_facets, write_facets
+from llmwright.retrieval.index.blobs import BlobFile, Blobs, mapped_blobs, packed, write_blobs
+from llmwright.retrieval.index.facets import Facets, facets, merged_facets
+from llmwright.retrieval.lexical.arrays import Arrays, write_arrays
 from llmwright.retrieval.lexical.postings import MAX_ROWS
 
 WORDS = ["model", "weight", "layer", "cat", "moon", "веса", "модель", "量化"]
@@ -192,23 +193,35 @@ def test_an_index_remembers_how_documents_are_cut(tmp_path):
     assert reopened.stats()["chunking"] == "parent-child"
 
 
-def test_strings_in_a_file(tmp_path):
+def test_strings_in_files(tmp_path):
     strings = [b"a", b"", b"bc", "я".encode()]
-    write_blobs(tmp_path, "x", strings)
-    blobs = Blobs(tmp_path, "x")
-    assert list(blobs) == strings == [blobs[n] for n in range(4)]
-    write_blobs(tmp_path, "none", [])
-    assert list(Blobs(tmp_path, "none")) == []
-    write_blobs(tmp_path, "sorted", sorted(strings))
-    assert [Blobs(tmp_path, "sorted").find(s) for s in (b"", b"bc", b"b", b"z")] == [
-        0,
-        2,
-        None,
-        None,
-    ]
-    (tmp_path / "x.blob").write_bytes(b"ab")
-    with pytest.raises(ValueError, match="holds 2 bytes"):
-        Blobs(tmp_path, "x")
+    first, second = write_blobs(tmp_path / "x", strings, strings[::-1])
+    file = BlobFile(tmp_path / "x")
+    (tmp_path / "x").unlink()
+    assert (
+        list(Blobs(first, file.read)) == strings == [Blobs(first, file.read)[n] for n in range(4)]
+    )
+    assert list(Blobs(second, file.read)) == strings[::-1]
+    arrays = {**packed("s", sorted(strings)), **packed("none", [])}
+    write_arrays(tmp_path / "y", arrays)
+    opened = Arrays(tmp_path / "y")
+    assert list(mapped_blobs(opened, "none")) == []
+    found = mapped_blobs(opened, "s")
+    assert list(found) == sorted(strings)
+    assert [found.find(wanted) for wanted in (b"", b"bc", b"b", b"z")] == [0, 2, None, None]
+
+
+def test_a_file_that_was_cut_short_is_said(tmp_path):
+    index = build(tmp_path / "i", [Document("a", TEXTS[0])])
+    [folder] = (index.path / "segments").iterdir()
+    for name in ("segment.safetensors", "texts.blob", "dense.safetensors"):
+        whole = (folder / name).read_bytes()
+        for size in (len(whole) - 1, 4, 0):
+            (folder / name).write_bytes(whole[:size])
+            with pytest.raises(InputError, match="cannot be read"):
+                Index.open(index.path)
+        (folder / name).write_bytes(whole)
+    assert Index.open(index.path).digest() == index.digest()
 
 
 VALUES = st.sampled_from(["", "1", '"', "a b", "я", "en"])
@@ -239,15 +252,17 @@ def test_facets_say_who_has_which_values(tmp_path_factory, first, second, data):
             )
         )
         chunks += [chunk for chunk, k in zip(part, kept, strict=True) if k]
-    for name, part in (("1", first), ("2", second)):
-        (folder / name).mkdir()
-        write_facets(folder / name, part)
-    (folder / "3").mkdir()
-    merge_facets(folder / "3", [Facets(folder / n) for n in "12"], moved, len(chunks))
+
+    def opened(arrays):
+        write_arrays(folder / "x", arrays)
+        return Facets(Arrays(folder / "x"))
+
+    parts = [opened(facets(first)), opened(facets(second))]
+    merged = opened(merged_facets(parts, moved, len(chunks)))
     for chunk in [*chunks, Chunk("", "d9", "", 0, 0)]:
         wanted = {"document_id": chunk.document_id, **chunk.metadata, "k": "1"}
         expected = [
             all(c.metadata.get(k, getattr(c, k, None)) == v for k, v in wanted.items())
             for c in chunks
         ]
-        assert Facets(folder / "3").mask(wanted, len(chunks)).tolist() == expected
+        assert merged.mask(wanted, len(chunks)).tolist() == expected

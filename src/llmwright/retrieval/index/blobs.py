@@ -1,47 +1,41 @@
-"""Many byte strings in one file, any of them read by number: a file and where each string ends.
+"""Many byte strings end to end, any of them read by number.
 
-    NAME.blob   the strings, one behind the other
-    NAME.npy    [strings + 1] int64, where each begins and the last one ends
-
-Mapped for reading, so that only what is asked for is read, and a reader keeps it when the folder
-goes. Reading one costs about a microsecond.
+Where each begins and the last one ends is an array, [strings + 1] int64; the bytes are an array as
+well, or stand in a file of their own that is read by ``pread``. One costs about a microsecond.
 """
 
 from __future__ import annotations
 
-import mmap
+import os
+import weakref
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llmwright.retrieval.lexical.postings import map_array
+from llmwright.retrieval.lexical.arrays import Arrays
 
 
 class Blobs(Sequence[bytes]):
-    """An open file of byte strings."""
+    """Byte strings by number."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        """Raises ``OSError`` or ``ValueError`` where the files cannot be read."""
-        self._ends = map_array(folder / f"{name}.npy")
-        with (folder / f"{name}.blob").open("rb") as file:
-            size = file.seek(0, 2)
-            if size != int(self._ends[-1]):
-                raise ValueError(f"{name}.blob holds {size} bytes, not {self._ends[-1]}")
-            # An empty file cannot be mapped.
-            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+    def __init__(self, ends: NDArray[np.int64], read: Callable[[int, int], bytes]) -> None:
+        """``read`` gives the bytes from one place to another."""
+        self._ends, self._read = ends, read
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     def __getitem__(self, number: int) -> bytes:  # type: ignore[override]
-        return self._bytes[self._ends[number] : self._ends[number + 1]]
+        return self._read(*self._ends[number : number + 2].tolist())
 
     def __iter__(self) -> Iterator[bytes]:
-        begin = 0
+        begin = int(self._ends[0])
         for end in self._ends[1:].tolist():
-            yield self._bytes[begin:end]
+            yield self._read(begin, end)
             begin = end
 
     def find(self, wanted: bytes) -> int | None:
@@ -50,11 +44,46 @@ class Blobs(Sequence[bytes]):
         return number if number < len(self) and self[number] == wanted else None
 
 
-def write_blobs(folder: Path, name: str, strings: Iterable[bytes]) -> None:
-    """Write strings as ``name`` into a folder."""
-    ends = [0]
-    with (folder / f"{name}.blob").open("wb") as file:
-        for string in strings:
-            file.write(string)
-            ends.append(ends[-1] + len(string))
-    np.save(folder / f"{name}.npy", np.array(ends, np.int64))
+def mapped_blobs(arrays: Arrays, name: str) -> Blobs:
+    """Strings that were ``packed`` under ``name``."""
+    view = arrays[name].data
+    return Blobs(arrays[f"{name}.ends"], lambda begin, end: bytes(view[begin:end]))
+
+
+def packed(name: str, strings: Iterable[bytes]) -> dict[str, NDArray[Any]]:
+    """Strings as two arrays."""
+    held = list(strings)
+    ends = np.cumsum([0, *map(len, held)], dtype=np.int64)
+    return {name: np.frombuffer(b"".join(held), np.uint8), f"{name}.ends": ends}
+
+
+class BlobFile:
+    """A file of strings, open for reading also when it has been removed."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ``OSError`` where it cannot be read."""
+        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        weakref.finalize(self, os.close, self._file)
+        self.size = os.fstat(self._file).st_size
+
+    def read(self, begin: int, end: int) -> bytes:
+        """Its bytes from one place to another."""
+        parts = []
+        while begin < end and (part := os.pread(self._file, end - begin, begin)):
+            parts.append(part)
+            begin += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def write_blobs(path: Path, *groups: Iterable[bytes]) -> list[NDArray[np.int64]]:
+    """Write groups of strings into one file; for each, where its strings begin and end."""
+    ends, place = [], 0
+    with path.open("wb") as file:
+        for group in groups:
+            own = [place]
+            for string in group:
+                file.write(string)
+                place += len(string)
+                own.append(place)
+            ends.append(np.array(own, np.int64))
+    return ends

@@ -10,16 +10,15 @@ Cost: a look-up is a binary search, about 10 microseconds a segment and pair.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmwright.core import Chunk
-from llmwright.retrieval.index.blobs import Blobs, write_blobs
+from llmwright.retrieval.index.blobs import mapped_blobs, packed
 from llmwright.retrieval.index.records import OWN_FIELDS, to_json
-from llmwright.retrieval.lexical.postings import map_array
+from llmwright.retrieval.lexical.arrays import Arrays
 from llmwright.retrieval.lexical.scoring import posting_order
 
 _NAME = "facets"
@@ -28,11 +27,11 @@ _NAME = "facets"
 class Facets:
     """An open inverted file."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises ``OSError`` or ``ValueError`` where the files cannot be read."""
-        self.pairs = Blobs(folder, _NAME)  # sorted
-        self.starts = map_array(folder / f"{_NAME}.starts.npy")  # [pairs + 1]
-        self.rows = map_array(folder / f"{_NAME}.rows.npy")  # uint16, ascending within a pair
+    def __init__(self, arrays: Arrays) -> None:
+        """Raises ``KeyError`` where the file does not hold it."""
+        self.pairs = mapped_blobs(arrays, _NAME)  # sorted
+        self.starts = arrays[f"{_NAME}.starts"]  # [pairs + 1] int64
+        self.rows = arrays[f"{_NAME}.rows"]  # uint16, ascending within a pair
 
     def mask(self, wanted: Mapping[str, Any], count: int) -> NDArray[np.bool_]:
         """Which of ``count`` chunks have all of the wanted values."""
@@ -46,8 +45,8 @@ class Facets:
         return allowed
 
 
-def write_facets(folder: Path, chunks: Iterable[Chunk]) -> None:
-    """Write the pairs of chunks, whose rows are their order."""
+def facets(chunks: Iterable[Chunk]) -> dict[str, NDArray[Any]]:
+    """The arrays that hold the pairs of chunks, whose rows are their order."""
     numbers: dict[bytes, int] = {}
     places: list[int] = []
     sizes: list[int] = []
@@ -58,13 +57,13 @@ def write_facets(folder: Path, chunks: Iterable[Chunk]) -> None:
         ]
         sizes.append(len(values))
     rows = np.repeat(np.arange(len(sizes), dtype=np.uint16), sizes)
-    _write(folder, list(numbers), np.array(places, np.int32), rows, len(sizes))
+    return _arrays(list(numbers), np.array(places, np.int32), rows, len(sizes))
 
 
-def merge_facets(
-    folder: Path, parts: Sequence[Facets], moved: Sequence[NDArray[np.int64]], count: int
-) -> None:
-    """Write the pairs of several segments; ``moved`` says which of ``count`` rows each chunk
+def merged_facets(
+    parts: Sequence[Facets], moved: Sequence[NDArray[np.int64]], count: int
+) -> dict[str, NDArray[Any]]:
+    """The arrays for several segments together; ``moved`` says which of ``count`` rows each chunk
     gets, -1 for one that is dropped."""
     numbers: dict[bytes, int] = {}
     places, rows = [], []
@@ -74,25 +73,23 @@ def merge_facets(
         row = to[part.rows]
         places.append(place[row >= 0])
         rows.append(row[row >= 0].astype(np.uint16))
-    _write(folder, list(numbers), np.concatenate(places), np.concatenate(rows), count)
+    return _arrays(list(numbers), np.concatenate(places), np.concatenate(rows), count)
 
 
 def _pair(name: str, value: Any) -> bytes:
     return to_json([name, value]).encode()
 
 
-def _write(
-    folder: Path,
-    pairs: list[bytes],
-    places: NDArray[np.int32],
-    rows: NDArray[np.uint16],
-    count: int,
-) -> None:
+def _arrays(
+    pairs: list[bytes], places: NDArray[np.int32], rows: NDArray[np.uint16], count: int
+) -> dict[str, NDArray[Any]]:
     used = np.bincount(places, minlength=len(pairs))
     order = [n for n in sorted(range(len(pairs)), key=pairs.__getitem__) if used[n]]
     rank = np.zeros(len(pairs), np.int32)
     rank[order] = np.arange(len(order))
     by_pair = posting_order(rank[places], rows, len(order), count)
-    write_blobs(folder, _NAME, (pairs[number] for number in order))
-    np.save(folder / f"{_NAME}.starts.npy", np.concatenate([[0], np.cumsum(used[order])]))
-    np.save(folder / f"{_NAME}.rows.npy", rows[by_pair])
+    return {
+        **packed(_NAME, (pairs[number] for number in order)),
+        f"{_NAME}.starts": np.concatenate([[0], np.cumsum(used[order])]).astype(np.int64),
+        f"{_NAME}.rows": rows[by_pair],
+    }

@@ -1,15 +1,20 @@
 """One segment of an index: up to 65,536 chunks and some documents, written once, then only read.
 
-    chunks      the chunks' records, in the order of their ids, which is that of the rows
-    ids         the chunks' ids
-    owners      [chunks] uint64      keys of the documents that the chunks are of
-    languages   [chunks] uint16      numbers into ``segment.json``'s list of languages
-    documents, document_ids          the documents' records and ids, in the order of the ids
-    keys        [documents] uint64   keys of their ids, sorted, and in ``places`` where they stand
-    hashes      [documents, 32]      SHA-256 of their content, in the order of their ids
-    facets      which chunks have which metadata (``facets``)
-    terms, ...  the inverted file (``lexical.postings``)
-    dense.safetensors                vectors and codes (``dense.segment``)
+    texts.blob           the records of the chunks, in the order of their ids, which is that of the
+                         rows, then those of the documents, in the order of theirs
+    segment.safetensors  where they begin, and:
+      ids                        the chunks' ids, the bytes mapped
+      owners [chunks] uint64     keys of the documents that the chunks are of
+      languages [chunks] uint16  numbers into ``segment.json``'s list of languages
+      document_ids               the documents' ids
+      keys [documents] uint64    keys of their ids, sorted, and in ``places`` where they stand
+      hashes [documents, 32]     SHA-256 of their content
+      facets                     which chunks have which metadata (``facets``)
+      terms, ...                 the inverted file (``lexical.postings``)
+    dense.safetensors    vectors and codes (``dense.segment``)
+
+Open, it holds four file descriptors, and of its memory what searches have touched: the inverted
+file, ids and codes; texts and vectors are read when wanted.
 
 A document's chunks may lie in several segments, and not with the document. Which chunks and
 documents are alive is not said here: a commit may change that (``store``).
@@ -21,7 +26,7 @@ segments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +36,16 @@ from numpy.typing import NDArray
 
 from llmwright.core import Chunk, Document, InputError, read_json, write_json
 from llmwright.retrieval.dense.segment import DenseSegment, write_segment
-from llmwright.retrieval.index.blobs import Blobs, write_blobs
-from llmwright.retrieval.index.facets import Facets, merge_facets, write_facets
+from llmwright.retrieval.index.blobs import BlobFile, Blobs, mapped_blobs, packed, write_blobs
+from llmwright.retrieval.index.facets import Facets, facets, merged_facets
 from llmwright.retrieval.index.records import (
     chunk_record,
     document_key,
     document_record,
     to_chunk,
 )
-from llmwright.retrieval.lexical.postings import Postings, map_array
+from llmwright.retrieval.lexical.arrays import Arrays, write_arrays
+from llmwright.retrieval.lexical.postings import Postings
 from llmwright.retrieval.lexical.terms import PostingsBuilder
 
 Mask = NDArray[np.bool_]
@@ -52,13 +58,18 @@ class Segment:
         """Raises ``InputError`` where it cannot be read."""
         self.folder, self.name = folder, folder.name
         try:
-            self.postings = Postings.load(folder)
-            self.chunks, self.ids = Blobs(folder, "chunks"), Blobs(folder, "ids")
-            self.documents = Blobs(folder, "documents")
-            self.document_ids = Blobs(folder, "document_ids")
-            self.facets = Facets(folder)
+            arrays = Arrays(folder / "segment.safetensors")
+            self.postings, self.facets = Postings.of_arrays(arrays), Facets(arrays)
+            self.ids, self.document_ids = (
+                mapped_blobs(arrays, name) for name in ("ids", "document_ids")
+            )
+            texts = BlobFile(folder / "texts.blob")
+            ends = arrays["chunks.ends"], arrays["documents.ends"]
+            if texts.size != ends[1][-1]:
+                raise ValueError("texts.blob is cut short")
+            self.chunks, self.documents = (Blobs(own, texts.read) for own in ends)
             for name in ("owners", "languages", "keys", "places", "hashes"):
-                setattr(self, name, map_array(folder / f"{name}.npy"))
+                setattr(self, name, arrays[name])
             self.language_names: list[str] = read_json(folder / "segment.json")["languages"]
             self.dense = DenseSegment(folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -112,23 +123,25 @@ def write(folder: Path, batch: Batch, builder: PostingsBuilder) -> None:
     order = sorted(range(len(batch.chunks)), key=lambda i: batch.chunks[i].id)
     chunks = [batch.chunks[i] for i in order]
     languages = [chunk.language for chunk in chunks]
-    builder.build([batch.texts[i] for i in order], languages).save(folder)
+    postings = builder.build([batch.texts[i] for i in order], languages)
     place = np.cumsum(batch.votes) - 1
     voting = [i for i in order if batch.votes[i]]
     write_segment(folder, batch.vectors[place[voting]], batch.votes[order])
-    write_blobs(folder, "chunks", map(chunk_record, chunks))
-    write_blobs(folder, "ids", (chunk.id.encode() for chunk in chunks))
-    write_facets(folder, chunks)
-    owners = np.array([document_key(chunk.document_id) for chunk in chunks], np.uint64)
+    documents = sorted(batch.documents, key=lambda about: about[0].id)
     names = sorted(set(languages))
     number = {name: i for i, name in enumerate(names)}
-    codes = np.array([number[name] for name in languages], np.uint16)
-    documents = sorted(batch.documents, key=lambda about: about[0].id)
-    write_blobs(folder, "documents", (document_record(d, known) for d, known, _ in documents))
-    write_blobs(folder, "document_ids", (d.id.encode() for d, _, _ in documents))
-    hashes = [bytes.fromhex(hash) for _, _, hash in documents]
     keys = np.array([document_key(d.id) for d, _, _ in documents], np.uint64)
-    _write_arrays(folder, owners, codes, names, keys, hashes)
+    arrays = {
+        **postings.arrays(),
+        **facets(chunks),
+        **packed("ids", (chunk.id.encode() for chunk in chunks)),
+        "owners": np.array([document_key(chunk.document_id) for chunk in chunks], np.uint64),
+        "languages": np.array([number[name] for name in languages], np.uint16),
+        **packed("document_ids", (d.id.encode() for d, _, _ in documents)),
+        **_hashed(keys, [bytes.fromhex(digest) for _, _, digest in documents]),
+    }
+    records = (document_record(document, known) for document, known, _ in documents)
+    _finish(folder, names, arrays, map(chunk_record, chunks), records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +162,7 @@ def merge(folder: Path, sources: Sequence[Source]) -> None:
     moved = [np.full(source.segment.rows, -1, np.int64) for source in sources]
     for new, (number, row) in enumerate(rows):
         moved[number][row] = new
-    Postings.merge([part.postings for part in parts], moved).save(folder)
-    merge_facets(folder, [part.facets for part in parts], moved, len(rows))
     _merge_dense(folder, [part.dense for part in parts], moved, len(rows))
-    write_blobs(folder, "chunks", (parts[number].chunks[row] for number, row in rows))
-    write_blobs(folder, "ids", ids)
     names = sorted({name for part in parts for name in part.language_names})
     owners, codes = np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.uint16)
     for part, to in zip(parts, moved, strict=True):
@@ -161,14 +170,22 @@ def merge(folder: Path, sources: Sequence[Source]) -> None:
         kept = to >= 0
         owners[to[kept]] = part.owners[kept]
         codes[to[kept]] = numbers[part.languages[kept]]
-    write_blobs(folder, "documents", (parts[n].documents[place] for n, place in documents))
-    write_blobs(folder, "document_ids", document_ids)
-    hashes = [parts[n].hashes[place].tobytes() for n, place in documents]
     by_place = [np.empty_like(part.keys) for part in parts]
     for part, keys in zip(parts, by_place, strict=True):
         keys[part.places] = part.keys
-    keys = np.array([by_place[n][place] for n, place in documents], np.uint64)
-    _write_arrays(folder, owners, codes, names, keys, hashes)
+    hashes = [parts[n].hashes[place].tobytes() for n, place in documents]
+    arrays = {
+        **Postings.merge([part.postings for part in parts], moved).arrays(),
+        **merged_facets([part.facets for part in parts], moved, len(rows)),
+        **packed("ids", ids),
+        "owners": owners,
+        "languages": codes,
+        **packed("document_ids", document_ids),
+        **_hashed(np.array([by_place[n][place] for n, place in documents], np.uint64), hashes),
+    }
+    chunks = (parts[number].chunks[row] for number, row in rows)
+    records = (parts[number].documents[place] for number, place in documents)
+    _finish(folder, names, arrays, chunks, records)
 
 
 Rows = list[tuple[int, int]]
@@ -200,22 +217,20 @@ def _merge_dense(
     write_segment(folder, vectors, votes)
 
 
-def _write_arrays(
-    folder: Path,
-    owners: NDArray[np.uint64],
-    languages: NDArray[np.uint16],
-    names: list[str],
-    keys: NDArray[np.uint64],
-    hashes: list[bytes],
-) -> None:
+def _hashed(keys: NDArray[np.uint64], hashes: list[bytes]) -> dict[str, NDArray[Any]]:
     order = np.argsort(keys)
-    arrays: dict[str, NDArray[Any]] = {
-        "owners": owners,
-        "languages": languages,
-        "keys": keys[order],
-        "places": order.astype(np.int32),
-        "hashes": np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
-    }
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
+    content = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
+    return {"keys": keys[order], "places": order.astype(np.int32), "hashes": content}
+
+
+def _finish(
+    folder: Path,
+    names: list[str],
+    arrays: dict[str, NDArray[Any]],
+    chunks: Iterable[bytes],
+    documents: Iterable[bytes],
+) -> None:
+    ends = write_blobs(folder / "texts.blob", chunks, documents)
+    arrays |= {"chunks.ends": ends[0], "documents.ends": ends[1]}
+    write_arrays(folder / "segment.safetensors", arrays)
     write_json(folder / "segment.json", {"languages": names})

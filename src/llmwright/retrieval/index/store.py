@@ -34,7 +34,7 @@ import numpy as np
 from llmwright.core import InputError, atomic_folder, atomic_write, exclusive, read_json, write_json
 from llmwright.retrieval.index.records import document_key
 from llmwright.retrieval.index.segment import Batch, Mask, Segment, Source, merge, write
-from llmwright.retrieval.lexical.postings import MAX_ROWS, map_array
+from llmwright.retrieval.lexical.postings import MAX_ROWS
 from llmwright.retrieval.lexical.terms import PostingsBuilder
 
 FORMAT = 3
@@ -134,7 +134,7 @@ def _open(path: Path, name: str, mask: int, known: dict[str, Opened]) -> Opened:
     alive = np.ones(segment.rows + len(segment.documents), np.bool_)
     if mask:
         try:
-            alive = map_array(folder / f"live.{mask}.npy")
+            alive = np.load(folder / f"live.{mask}.npy", allow_pickle=False)
             alive.reshape(segment.rows + len(segment.documents))
         except (OSError, ValueError) as error:
             raise InputError(

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmwright.core import read_json, write_json
+from llmwright.retrieval.lexical.arrays import Arrays, write_arrays
 from llmwright.retrieval.lexical.postings import MAX_ROWS, Postings
 from llmwright.retrieval.lexical.scoring import Part, Scorer
 
@@ -145,18 +146,17 @@ class BM25:
         return dict(zip(terms.tolist(), gains.tolist(), strict=True))
 
     def save(self, folder: Path) -> None:
-        """Write it to an empty folder, a part for each segment; all of its passages must live."""
+        """Write it to a folder, a file for each segment; all of its passages must live."""
         write_json(folder / "bm25.json", {"k1": self._k1, "b": self._b, "n": len(self._postings)})
         for number, part in enumerate(self._postings):
-            (folder / str(number)).mkdir()
-            part.save(folder / str(number))
+            write_arrays(folder / f"{number}.safetensors", part.arrays())
 
     @classmethod
     def load(cls, folder: Path) -> BM25:
         """Open a saved index; the arrays are mapped, so that processes share the memory."""
         about = read_json(folder / "bm25.json")
-        parts = [Postings.load(folder / str(number)) for number in range(about["n"])]
-        return cls(parts, k1=about["k1"], b=about["b"])
+        files = [Arrays(folder / f"{number}.safetensors") for number in range(about["n"])]
+        return cls([Postings.of_arrays(file) for file in files], k1=about["k1"], b=about["b"])
 
     def _idf(self, df: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.asarray(np.log(1 + (self._alive - df + 0.5) / (df + 0.5)))

@@ -26,16 +26,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmwright.retrieval.lexical.arrays import Arrays
 from llmwright.retrieval.lexical.scoring import posting_order
 
 MAX_ROWS = 1 << 16
-_SMALL = 1 << 16  # bytes; mapping costs more than reading them
+
+
+class Column(Protocol):
+    """An array that is read in parts."""
+
+    def __getitem__(self, span: slice, /) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +54,8 @@ class Postings:
     counts: NDArray[Any]
     lengths: NDArray[np.int32]
     stem_starts: NDArray[np.int64]
-    stems: NDArray[np.uint32]
-    stem_counts: NDArray[Any]
+    stems: Column
+    stem_counts: Column
 
     @classmethod
     def build(cls, terms: NDArray[np.int64], lengths: NDArray[np.int64]) -> Postings:
@@ -95,27 +100,33 @@ class Postings:
 
     def passage(self, row: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """The stems of a passage, ascending, and how often it holds each."""
-        span = slice(*self.stem_starts[row : row + 2])
-        return self.terms[self.stems[span]], self.stem_counts[span]
+        begin, end = self.stem_starts[row : row + 2].tolist()
+        return self.terms[self.stems[begin:end]], self.stem_counts[begin:end]
 
-    def save(self, folder: Path) -> None:
-        """Write each array to a file of its own."""
-        for field in fields(self):
-            np.save(folder / f"{field.name}.npy", getattr(self, field.name))
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What :meth:`of_arrays` makes it of again."""
+        return {field.name: getattr(self, field.name)[:] for field in fields(self)}
 
     @classmethod
-    def load(cls, folder: Path) -> Postings:
-        """Map the files, so that processes share the memory and only what is asked is read."""
-        names = [field.name for field in fields(cls)]
-        return cls(*(map_array(folder / f"{name}.npy") for name in names))
+    def of_arrays(cls, arrays: Arrays) -> Postings:
+        """From a file of :meth:`arrays`. Mapped, so that processes share the memory; a passage's
+        stems, of which a query wants those of three, are read from it."""
+        columns: dict[str, Any] = {field.name: arrays[field.name] for field in fields(cls)}
+        columns |= {name: FilePart(arrays, name) for name in ("stems", "stem_counts")}
+        return cls(**columns)
 
 
-def map_array(path: Path) -> NDArray[Any]:
-    """A saved array for reading, mapped unless it is small. Raises ``OSError`` or ``ValueError``
-    for a bad file."""
-    small = path.stat().st_size < _SMALL
-    array: NDArray[Any] = np.load(path, mmap_mode=None if small else "r", allow_pickle=False)
-    return array.view(np.ndarray)  # a memmap is slower to slice
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """An array in a file, read in parts."""
+
+    arrays: Arrays
+    name: str
+
+    def __getitem__(self, span: slice) -> NDArray[Any]:
+        if span == slice(None):
+            return self.arrays[self.name]
+        return self.arrays.read(self.name, span.start, span.stop)
 
 
 def _inverted(
