@@ -6,7 +6,7 @@ Small indexes are ranked exactly, by one product with the matrix of their vector
 ``ANN_FROM`` voting rows two steps replace it: all codes of one bit a dimension are scanned
 (``scan``), and the ``SHORTLIST`` best by their estimates are read from disk and ranked by their
 full vectors. So scores are exact, and what is approximate is only which rows were looked at:
-recall@10 is 0.99 and more on MiniLM's vectors (benchmarks/dense.py). Rows outside the mask are
+recall@10 is 0.99 and more on MiniLM's vectors (benchmarks/vectors.py). Rows outside the mask are
 passed over before ranking, so a strict filter or many deletions take nothing from the result,
 and a mask of fewer rows than the shortlist makes it exact.
 
