@@ -60,3 +60,75 @@ def test_runs_of_any_program(llmwright, tmp_path):
         "eval", "run", tmp_path / "one", *qrels[:2], "--out", tmp_path / "records.jsonl"
     )
     assert "map" in out and (tmp_path / "records.jsonl").read_text().count("\n") == 2
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_rag_eval_of_an_index_and_a_model(llmwright, index, tmp_path, tiny_model_path, tiny_bert):
+    command = ("rag", "eval", index, "--questions", tmp_path / "q.jsonl", "--split", "eval")
+    search = ("--mode", "lexical", "--top", 1, "--out", tmp_path / "rag")
+    code, out, err = llmwright(*command, *search, "--json")
+    assert code == 0, err
+    shown = json.loads(out)
+    assert {s["name"]: s["value"] for s in shown["parts"]} == {
+        "retrieval": 0.0, "ranking": 0.0, "reached": 1.0,
+    }  # fmt: skip
+    assert shown["bottleneck"] is None
+    assert [r["part"] for r in rows(tmp_path / "rag" / "records.jsonl")] == ["reached"] * 2
+    assert (tmp_path / "rag" / "rag.svg").exists() and (tmp_path / "rag" / "rag.png").exists()
+
+    code, out, err = llmwright(
+        *command, *search, "--model", tiny_model_path, "--max-tokens", 4, "--embedder", tiny_bert,
+    )  # fmt: skip
+    assert code == 0, err
+    *table, _ = out.splitlines()  # the last line names the folder
+    assert "bottleneck: generation" in out and max(map(len, table)) <= 80
+    assert all(r["answer"] for r in rows(tmp_path / "rag" / "records.jsonl"))
+
+
+def test_rag_eval_of_stored_answers_by_words_and_by_a_model(llmwright, tmp_path, tiny_model_path):
+    write_jsonl(tmp_path / "s.jsonl", [
+        {"question": "When do high tides come?", "answer": "Each day [1].", "gold": "each day",
+         "contexts": [PAGES[1]["text"]], "relevant": [True]},
+        {"question": "How hot?", "answer": "At ninety.", "gold": "eighty degrees",
+         "contexts": [PAGES[1]["text"]], "relevant": [False]},
+    ])  # fmt: skip
+    out_to = ("--out", tmp_path / "o")
+    code, out, err = llmwright("rag", "eval", tmp_path / "s.jsonl", *out_to, "--json")
+    assert code == 0, err
+    shown = json.loads(out)
+    assert shown["bottleneck"] == "retrieval or ranking"
+    generation = {s["name"]: s["value"] for s in shown["generation"]}
+    assert generation["correct"] == 0.5 and generation["answer_relevancy"] is None
+    code, out, err = llmwright(
+        "rag", "eval", tmp_path / "s.jsonl", *out_to, "--judge", tiny_model_path
+    )
+    assert code == 0, err  # noise by noise, but of the right form or unscored
+    assert "bottleneck" in out
+    code, _, err = llmwright(
+        "rag", "eval", tmp_path / "s.jsonl", *out_to, "--judge", "a", "--entailment", "b"
+    )
+    assert code == 2 and "not both" in err
+    code, _, err = llmwright("rag", "eval", tmp_path, *out_to)
+    assert code == 2 and "--questions" in err
+
+
+def test_rag_testset_without_a_model(llmwright, tmp_path):
+    text = "Green tea came to Europe with Dutch merchants in 1610, long before London. " * 4
+    for name in ("a.txt", "b.md"):
+        (tmp_path / name).write_text(text)
+    command = (
+        "rag", "testset", tmp_path, "--out", tmp_path / "q.jsonl", "--count", 3, "--tune", 1,
+        "--seed", 4, "--include", "*.txt",
+    )  # fmt: skip
+    code, out, err = llmwright(*command)
+    assert code == 0, err
+    (record,) = rows(tmp_path / "q.jsonl")
+    assert record["split"] == "tune" and "____" in record["question"]
+    _, out, _ = llmwright(*command, "--json")
+    assert json.loads(out)["questions"] == 1
+    (tmp_path / "a.txt").write_text("Too short.")
+    code, _, err = llmwright(*command)
+    assert code == 2 and "no question stood every check" in err

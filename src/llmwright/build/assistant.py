@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from llmwright.core import (
 )
 
 if TYPE_CHECKING:
+    from llmwright.answering import CitedAnswerer
     from llmwright.modeling import Model
     from llmwright.providers import LocalModel, RemoteModel
     from llmwright.retrieval import Index
@@ -145,6 +146,26 @@ class Assistant:
         )
         guarded = GuardedModel(answerer, behaviour.guards)
         return cls(name, release_hash, embedder, chat, guarded, asked)
+
+    @property
+    def answerer(self) -> CitedAnswerer:
+        """What retrieves and cites, inside the guards."""
+        from llmwright.answering import CitedAnswerer
+        from llmwright.safety import GuardedModel
+
+        if not (
+            isinstance(self.guarded, GuardedModel) and isinstance(self.guarded.model, CitedAnswerer)
+        ):
+            raise AssertionError("assemble() puts an answerer into guards")
+        return self.guarded.model
+
+    def searching(self, search: Search) -> ChatModel:
+        """The same assistant over another search, to see what better passages would bring."""
+        from llmwright.safety import GuardedModel
+
+        guarded = self.guarded
+        policy = guarded.policy if isinstance(guarded, GuardedModel) else None
+        return GuardedModel(replace(self.answerer, search=search), policy)
 
     async def complete(
         self, messages: Sequence[Message], params: SamplingParams | None = None

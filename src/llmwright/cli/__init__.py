@@ -22,6 +22,7 @@ _COMMANDS = (
     "search",
     "train",
     "eval",
+    "rag",
     "generate",
     "guard",
     "quantize",

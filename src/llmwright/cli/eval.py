@@ -49,7 +49,8 @@ def command() -> None:
     """
 
 
-def _chosen(path: Path, split: str) -> list[Question]:
+def chosen_questions(path: Path, split: str) -> list[Question]:
+    """The questions of a split. Raises ``InputError`` where there is none."""
     from llmwright.data import read_questions
 
     chosen = [q for q in read_questions(path) if split in ("all", q.split)]
@@ -95,7 +96,7 @@ def retrieval(
     """
     from llmwright.evaluation import compare_reports, evaluate_retrieval
 
-    chosen = _chosen(questions, split)
+    chosen = chosen_questions(questions, split)
 
     def measured(folder: Path, how: SearchMode) -> Report:
         opened = open_index(folder)
@@ -164,7 +165,7 @@ def answers(
     """
     import asyncio
 
-    chosen = _chosen(questions, split)
+    chosen = chosen_questions(questions, split)
 
     async def run() -> Report:
         from llmwright.build import open_release

@@ -87,12 +87,12 @@ class CrossEncoder(nn.Module):
         model = cls(
             load_bert(folder),
             load_tokenizer(folder),
-            max_tokens=_window(folder),
+            max_tokens=window(folder),
             activation=_activation(config),
             fingerprint=found.fingerprint,
             files=folder,
         )
-        _load_head(model, folder)
+        load_head(model, folder)
         model.requires_grad_(False).eval()
         model.encoder.to(choose_dtype(dtype))
         return model
@@ -108,13 +108,13 @@ class CrossEncoder(nn.Module):
         model = cls(
             load_bert(found.path).requires_grad_(True),
             load_tokenizer(found.path),
-            max_tokens=_window(found.path),
+            max_tokens=window(found.path),
             activation=activation,
             fingerprint=found.fingerprint,
             files=found.path,
         )
         if _is_cross_encoder(config):
-            _load_head(model, found.path)
+            load_head(model, found.path)
             return model
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -264,13 +264,15 @@ def _activation(config: dict[str, Any]) -> Activation:
     return "identity" if str(named).endswith("Identity") else "sigmoid"
 
 
-def _window(folder: Path) -> int:
+def window(folder: Path) -> int:
+    """Tokens of a pair, at most, as the tokenizer's settings say."""
     path = folder / "tokenizer_config.json"
     limit = read_json(path).get("model_max_length") if path.is_file() else None
     return int(limit) if isinstance(limit, int | float) and 4 <= limit <= 1_000_000 else 512
 
 
-def _load_head(model: CrossEncoder, folder: Path) -> None:
+def load_head(model: CrossEncoder, folder: Path) -> None:
+    """Read pooler and classifier. Raises ``ModelSourceError`` where they do not fit the model."""
     found: dict[str, Tensor] = {}
     try:
         for file in sorted(folder.glob("*.safetensors")):

@@ -4,6 +4,7 @@ model or a chat model; which part to mend; and questions made from documents."""
 from llmwright.evaluation.rag.attribution import ADVICE, Facts, blame
 from llmwright.evaluation.rag.citations import citation_quality
 from llmwright.evaluation.rag.entailment import Entailment, EntailmentJudge
+from llmwright.evaluation.rag.figures import draw_rag
 from llmwright.evaluation.rag.judging import Judge, LexicalJudge
 from llmwright.evaluation.rag.model_judge import ModelJudge
 from llmwright.evaluation.rag.pipeline import RagReport, evaluate_rag, evaluate_rag_records
@@ -30,6 +31,7 @@ __all__ = [
     "Tuning",
     "blame",
     "citation_quality",
+    "draw_rag",
     "evaluate_rag",
     "evaluate_rag_records",
     "read_rag_records",
