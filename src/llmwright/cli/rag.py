@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -206,14 +207,15 @@ def _print(report: RagReport, out: Path, as_json: bool) -> None:
             print_scores(told, as_json=False)
     unscored = [s.name for scores in report.scores.values() for s in scores if s.value is None]
     if unscored:
-        click.echo(f"unscored: {', '.join(unscored)}\n")
+        click.echo(fill(f"unscored: {', '.join(unscored)}", 80) + "\n")
     perfect = {score.name.removeprefix("perfect "): score for score in report.perfect}
     rows = [
         [s.name, _share(s.value), _interval(s.low, s.high), _share(_value(perfect.get(s.name)))]
         for s in report.parts
     ]
     print_table(["owed to", "questions", "95% interval", "right if it were perfect"], rows)
-    click.echo(f"right as it is: {_share(perfect['as it is'].value)}")
+    if perfect["as it is"].value is not None:
+        click.echo(f"right as it is: {_share(perfect['as it is'].value)}")
     click.secho(f"bottleneck: {report.bottleneck or 'none'}", bold=True)
     click.echo(f"  {advice}")
     click.echo(f"records and picture: {out}")

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from llmwright.evaluation.groundedness import claims, split_sentences
+from llmwright.evaluation.groundedness import claims
 from llmwright.evaluation.rag.passage import Passage
+from llmwright.retrieval.chunking.sentences import split_sentences
 
 _GAP = "____"
 _LEAST, _MOST = 8, 40  # words of a sentence
@@ -19,9 +20,7 @@ def cloze_records(passages: Sequence[Passage]) -> Iterator[dict[str, Any]]:
     """For each passage the sentence whose name or number is rarest among the passages, with that
     as the gap; then, for those with a heading of two words or more that no other has, the
     heading."""
-    seen = Counter(
-        fact for p in passages for s in set(split_sentences(p.text)) for fact in claims(s)[1]
-    )
+    seen = Counter(fact for p in passages for s in set(_sentences(p.text)) for fact in claims(s)[1])
     headings = Counter(p.heading.strip().lower() for p in passages)
     for passage in passages:
         if found := _gap(passage, seen):
@@ -29,14 +28,14 @@ def cloze_records(passages: Sequence[Passage]) -> Iterator[dict[str, Any]]:
             yield _record(passage, f"Fill the gap: {sentence}", answer, "cloze")
         heading = passage.heading.strip()
         if len(heading.split()) > 1 and headings[heading.lower()] == 1:
-            sentences = split_sentences(passage.text)
+            sentences = _sentences(passage.text)
             yield _record(passage, f"What do the documents say about {heading}?",
                           sentences[0], "heading")  # fmt: skip
 
 
 def _gap(passage: Passage, seen: Counter[str]) -> tuple[str, str] | None:
     best: tuple[int, str, str] | None = None
-    for sentence in split_sentences(passage.text):
+    for sentence in _sentences(passage.text):
         if not _LEAST <= len(sentence.split()) <= _MOST or "`" in sentence or "|" in sentence:
             continue
         for word in re.findall(r"[^\W_][\w.,:’'-]*[\w%]|\d", sentence):
@@ -46,6 +45,11 @@ def _gap(passage: Passage, seen: Counter[str]) -> tuple[str, str] | None:
                 if best is None or rare < best[0]:
                     best = rare, sentence.replace(word, _GAP), word
     return None if best is None else best[1:]
+
+
+def _sentences(text: str) -> list[str]:
+    """Sentences on one line each: documents are wrapped."""
+    return [" ".join(text[start:end].split()) for start, end in split_sentences(text)]
 
 
 def _record(passage: Passage, question: str, answer: str, kind: str) -> dict[str, Any]:
