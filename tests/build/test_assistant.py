@@ -94,3 +94,25 @@ def test_weights_are_loaded_with_the_adapter_merged(models, monkeypatch, adapter
     assert models.load(adapter) is Loaded
     merged = [("decoder", "folder")] if adapter else []
     assert calls == [("chat-source", "bfloat16"), *merged]
+
+
+def test_the_same_assistant_over_another_search():
+    """The guards, the prompt and the model stay: only what is found differs."""
+    from llmwright.answering import CitedAnswerer
+    from llmwright.core import Chunk, Hit
+    from llmwright.providers import ScriptedModel
+    from llmwright.safety import GuardedModel, Policy
+
+    def finding(text):
+        return lambda query, top: [Hit(Chunk(text, "d", text, 0, len(text)), 1.0)]
+
+    model = ScriptedModel(lambda messages: messages[-1].content.split("[1] ")[1].split("\n")[0])
+    answerer = CitedAnswerer(model, finding("Old."), system="Be brief.", top=2)
+    policy = Policy(max_output_characters=9)
+    assistant = Assistant("a", "h", None, model, GuardedModel(answerer, policy))
+    assert assistant.answerer is answerer
+    other = assistant.searching(finding("New and long."))
+    answer = asyncio.run(other.complete([Message("user", "What?")]))
+    assert answer.text.startswith("New") and len(answer.text) <= 9
+    assert model.calls[0][0].content == "Be brief."
+    assert other.policy is policy and assistant.answerer.search is answerer.search

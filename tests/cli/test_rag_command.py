@@ -132,3 +132,36 @@ def test_rag_testset_without_a_model(llmwright, tmp_path):
     (tmp_path / "a.txt").write_text("Too short.")
     code, _, err = llmwright(*command)
     assert code == 2 and "no question stood every check" in err
+
+
+def test_rag_eval_of_a_release_uses_its_own_search_and_top(llmwright, index, tmp_path, monkeypatch):
+    from llmwright.answering import CitedAnswerer
+    from llmwright.providers import ScriptedModel
+    from llmwright.retrieval import Index
+
+    opened = Index.open(index)
+
+    class Release:
+        answerer = CitedAnswerer(
+            ScriptedModel(lambda messages: "Two high tides come each day [1]."),
+            lambda query, top: opened.search(query, top, mode="lexical"), top=1,
+        )  # fmt: skip
+        closed = False
+
+        def searching(self, search):
+            from dataclasses import replace
+
+            return replace(self.answerer, search=search)
+
+        async def aclose(self):
+            Release.closed = True
+
+    monkeypatch.setattr("llmwright.build.open_release", lambda folder: Release())
+    monkeypatch.setattr("llmwright.cli.rag.is_release", lambda folder: True)
+    code, out, err = llmwright(
+        "rag", "eval", index, "--questions", tmp_path / "q.jsonl", "--out", tmp_path / "r", "--json"
+    )
+    assert code == 0, err
+    parts = {record["id"]: record["part"] for record in rows(tmp_path / "r" / "records.jsonl")}
+    assert parts == {"a": "right", "b": "generation"} and Release.closed
+    assert json.loads(out)["bottleneck"] == "generation"
