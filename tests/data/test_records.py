@@ -154,3 +154,17 @@ def test_the_same_question_twice_without_ids_is_an_error(tmp_path):
     record = {"question": "Q", "answer": "A", "relevant": ["d"]}
     with pytest.raises(InputError, match=r"already at .*records\.jsonl, line 1;"):
         read_questions(lines(tmp_path, record, {**record, "split": "tune"}))
+
+
+def test_a_question_may_have_no_answer_in_the_documents(tmp_path):
+    from llmwright.core import InputError, write_jsonl
+    from llmwright.data import read_questions
+
+    path = tmp_path / "q.jsonl"
+    record = {"question": "Why?", "answer": "Nobody says.", "answerable": False}
+    write_jsonl(path, [record, {"question": "How?", "answer": "So."}])
+    assert [q.answerable for q in read_questions(path)] == [False, True]
+    for wrong, said in (({"answerable": "no"}, "is a text"), ({"relevant": ["a"]}, "but places")):
+        write_jsonl(path, [record | wrong])
+        with pytest.raises(InputError, match=f'"answerable" .*{said}'):
+            read_questions(path)
