@@ -38,6 +38,34 @@ def test_token_vectors_equal_those_of_transformers(tiny_bert: Path) -> None:
             torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta"])
+@pytest.mark.parametrize("pad", [0, 1])
+def test_roberta_counts_positions_from_behind_its_padding(
+    tmp_path: Path, kind: str, pad: int
+) -> None:
+    from transformers import RobertaConfig, RobertaModel, XLMRobertaConfig, XLMRobertaModel
+
+    roberta = kind == "roberta"
+    make, model_of = (
+        (RobertaConfig, RobertaModel) if roberta else (XLMRobertaConfig, XLMRobertaModel)
+    )
+    torch.manual_seed(0)
+    config = make(
+        vocab_size=90, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=48, max_position_embeddings=40, type_vocab_size=1, pad_token_id=pad,
+    )  # fmt: skip
+    reference = model_of(config).eval()
+    for parameter in reference.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    reference.save_pretrained(tmp_path)
+    encoder = load_bert(tmp_path)
+    assert encoder.config.max_position_embeddings == 39 - pad
+    text = list(range(2, 41 - pad))  # as long as there are positions
+    with torch.inference_mode():
+        expected = reference(torch.tensor([text])).last_hidden_state[0]
+        torch.testing.assert_close(encoder([text])[0][0], expected, atol=1e-4, rtol=1e-4)
+
+
 def test_weights_in_half_precision_and_with_a_prefix(tiny_bert: Path, tmp_path: Path) -> None:
     folder = copy(tiny_bert, tmp_path)
     weights = load_file(folder / "model.safetensors")

@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from llmwright.core import Embedder, ModelSourceError
-from llmwright.embeddings import BertEmbedder, encoder, load_embedder
+from llmwright.embeddings import (
+    BertEmbedder,
+    SentenceTransformerEmbedder,
+    encoder,
+    load_embedder,
+)
 
 TEXTS = [
     "How does LoRA save memory?",
@@ -148,6 +153,54 @@ def test_prompts_and_lower_case_from_the_folder(tiny_bert: Path, tmp_path: Path)
     )
 
 
+@pytest.mark.parametrize(
+    ("says", "query", "document"),
+    [
+        ({"prompts": {"query": "rank ", "passage": "the "}}, "rank ", "the "),
+        ({"prompts": {"query": "", "corpus": "the ", "other": "of "}}, "", "the "),
+        ({"prompts": {"other": "of "}, "default_prompt_name": "other"}, "of ", "of "),
+        ({"prompts": {"other": "of "}}, "", ""),
+        ({"prompts": None}, "", ""),
+    ],
+)
+def test_names_of_prompts_are_those_of_sentence_transformers(
+    tiny_bert: Path, tmp_path: Path, says: dict[str, object], query: str, document: str
+) -> None:
+    """As that library documents them."""
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "prompted"))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(says))
+    ours = load_embedder(folder, precision="float32")
+    plain = load_embedder(tiny_bert, precision="float32")
+    wanted = plain.embed([query + "model"])[0], plain.embed([document + "model"])[0]
+    assert np.array_equal(ours.embed(["model"], kind="query")[0], wanted[0])
+    assert np.array_equal(ours.embed(["model"])[0], wanted[1])
+
+
+def test_sentence_transformers_is_asked_for_each_kind(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "prompted"))
+    says = {"prompts": {"query": "rank ", "document": "the "}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(says))
+    pytest.importorskip("sentence_transformers", reason="an extra (llmwright[hub])")
+    tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    kinds = (("", "Transformer"), ("1_Pooling", "Pooling"))
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    plain = load_embedder(tiny_bert, precision="float32")
+    theirs = SentenceTransformerEmbedder(folder, name="m", fingerprint="f", languages=None)
+    for kind, expected in (("query", "rank model"), ("document", "the model")):
+        vectors = plain.embed([expected])
+        np.testing.assert_allclose(theirs.embed(["model"], kind=kind), vectors, atol=1e-5)
+        ours = load_embedder(folder, precision="float32")
+        np.testing.assert_allclose(ours.embed(["model"], kind=kind), vectors, atol=1e-5)
+
+
 def test_a_broken_tokenizer_is_named(tiny_bert: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_bert, tmp_path / "broken"))
     (folder / "tokenizer.json").write_text('{"model": 3}')
@@ -163,13 +216,15 @@ def test_a_broken_tokenizer_is_named(tiny_bert: Path, tmp_path: Path) -> None:
     ("file", "change", "fit"),
     [
         ("config.json", {}, True),
-        ("config.json", {"model_type": "roberta"}, False),
+        ("config.json", {"model_type": "xlm-roberta"}, True),
+        ("config.json", {"model_type": "mpnet"}, False),
         ("config.json", {"hidden_act": "relu"}, False),
         ("config.json", {"position_embedding_type": "relative_key"}, False),
         ("config.json", {"is_decoder": True}, False),
         ("modules.json", [{"type": "a.Transformer"}, {"type": "a.Pooling"}], True),
         ("modules.json", [{"type": "a.Transformer"}, {"type": "a.Dense"}], False),
         ("1_Pooling/config.json", {"pooling_mode": "cls"}, True),
+        ("1_Pooling/config.json", {"pooling_mode": "cls", "include_prompt": False}, False),
         ("1_Pooling/config.json", {"pooling_mode": "max"}, False),
         ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, False),
         (

@@ -55,12 +55,22 @@ class BertConfig:
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str) -> Self:
         """Of a model that ``encoder.fits``. Raises ``ModelSourceError`` for a missing field."""
+        known = {name: values[name] for name in cls.__slots__ if name in values}
+        if "max_position_embeddings" in known:
+            known["max_position_embeddings"] -= _first_position(values)
         try:
-            return cls(**{name: values[name] for name in cls.__slots__ if name in values})
+            return cls(**known)
         except TypeError as error:
             raise ModelSourceError(
                 f"a field is missing ({error})", where=where, fix="fetch the model again"
             ) from error
+
+
+def _first_position(values: Mapping[str, Any]) -> int:
+    """RoBERTa (Liu et al., 2019, arXiv 1907.11692) and XLM-RoBERTa (1911.02116) are this network
+    too, but that they count positions from the one behind the padding token's number."""
+    roberta = values.get("model_type") in ("roberta", "xlm-roberta")
+    return int(values.get("pad_token_id", 1)) + 1 if roberta else 0
 
 
 class BertLayer(nn.Module):
@@ -168,20 +178,24 @@ _LAYER_NAMES = (
 
 
 def load_bert(folder: Path) -> BertEncoder:
-    """Read ``config.json`` and the safetensors files of a BERT folder, into float32.
+    """Read ``config.json`` and the safetensors files of a BERT or RoBERTa folder, into float32.
 
     Raises ``ModelSourceError`` where weights are missing, broken or of another shape.
     """
-    config = BertConfig.from_json(read_json(folder / "config.json"), str(folder / "config.json"))
+    values = read_json(folder / "config.json")
+    config = BertConfig.from_json(values, str(folder / "config.json"))
     tensors: dict[str, Tensor] = {}
     try:
         for file in sorted(folder.glob("*.safetensors")):
             for name, tensor in load_file(file).items():
-                tensors[name.removeprefix("bert.")] = tensor
+                tensors[name.removeprefix("bert.").removeprefix("roberta.")] = tensor
     except (SafetensorError, OSError) as error:
         raise ModelSourceError(
             f"the weights cannot be read ({error})", where=str(folder), fix="fetch the model again"
         ) from error
+    places = "embeddings.position_embeddings.weight"
+    if places in tensors:
+        tensors[places] = tensors[places][_first_position(values) :]
     with torch.device("meta"):  # no time spent on random weights that are replaced at once
         encoder = BertEncoder(config)
     try:

@@ -16,7 +16,7 @@ fingerprint. ``int8`` is for speed above all; its vectors have a fingerprint of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cached_property
@@ -61,6 +61,9 @@ _POOLINGS: dict[str, Literal["mean", "cls"]] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
 }
+
+# What a model's folder calls the instruction for each kind, as sentence-transformers looks for it.
+_PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 Precision = Literal["auto", "float32", "int8"]
 
@@ -123,7 +126,7 @@ class BertEmbedder:
             torch.set_num_threads(threads)
         encoder = load_bert(folder)
         limits = _optional(folder / "sentence_bert_config.json")
-        asked = _optional(folder / "config_sentence_transformers.json").get("prompts") or {}
+        asked = _optional(folder / "config_sentence_transformers.json")
         dense = projection_folder(folder)
         return cls(
             encoder,
@@ -133,7 +136,7 @@ class BertEmbedder:
             languages=languages,
             max_tokens=limits.get("max_seq_length") or encoder.config.max_position_embeddings,
             pooling=pooling_of(folder) or "mean",
-            prompts={kind: str(text) for kind, text in asked.items()},
+            prompts={kind: _prompt(asked, kind) for kind in _PROMPTS},
             lower_case=bool(limits.get("do_lower_case")),
             projection=load_projection(dense, encoder.config.hidden_size) if dense else None,
             precision=precision,
@@ -295,7 +298,7 @@ def fits(folder: Path) -> bool:
     config = read_json(folder / "config.json")
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in _modules(folder)]
     return (
-        config.get("model_type") == "bert"
+        config.get("model_type") in ("bert", "roberta", "xlm-roberta")
         and config.get("hidden_act", "gelu") == "gelu"
         and config.get("position_embedding_type", "absolute") == "absolute"
         and not config.get("is_decoder")
@@ -303,6 +306,7 @@ def fits(folder: Path) -> bool:
         and tuple(kinds) in _MODULES
         and ((dense := projection_folder(folder)) is None or is_plain(dense))
         and pooling_of(folder) is not None
+        and _optional(folder / "1_Pooling" / "config.json").get("include_prompt") is not False
     )
 
 
@@ -315,6 +319,13 @@ def pooling_of(folder: Path) -> Literal["mean", "cls"] | None:
     if not chosen:
         return "mean"
     return _POOLINGS.get(chosen[0]) if len(chosen) == 1 else None
+
+
+def _prompt(asked: Mapping[str, Any], kind: str) -> str:
+    """What config_sentence_transformers.json says to put in front of texts of a kind."""
+    prompts = asked.get("prompts") or {}
+    names = (*_PROMPTS[kind], asked.get("default_prompt_name"))
+    return next((str(prompts[name]) for name in names if name in prompts), "")
 
 
 def _modules(folder: Path) -> list[dict[str, Any]]:

@@ -6,12 +6,12 @@ Small indexes are ranked exactly, by one product with the matrix of their vector
 ``ANN_FROM`` voting rows two steps replace it: all codes of one bit a dimension are scanned
 (``scan``), and the ``SHORTLIST`` best by their estimates are read from disk and ranked by their
 full vectors. So scores are exact, and what is approximate is only which rows were looked at:
-recall@10 is 0.99 and more on MiniLM's vectors (benchmarks/vectors.py). Rows outside the mask are
+recall@10 is 0.97 to 1.00 on MiniLM's vectors (benchmarks/vectors.py). Rows outside the mask are
 passed over before ranking, so a strict filter or many deletions take nothing from the result,
 and a mask of fewer rows than the shortlist makes it exact.
 
 No graph and no partitions: nothing has to be learned, an added or deleted row costs what it
-costs alone, and the scan of 1,000,000 rows takes about 3 ms. It grows with the number of rows;
+costs alone, and the scan of 1,000,000 rows takes some 3 to 6 ms. It grows with the number of rows;
 far beyond that a store with HNSW or IVF is the better place.
 """
 
@@ -27,7 +27,7 @@ from llmwright.retrieval.dense.cosine import ANN_FROM, candidates, cosines, sett
 from llmwright.retrieval.dense.scan import Found, Mask, scan
 from llmwright.retrieval.dense.segment import DenseSegment
 
-SHORTLIST = 500
+SHORTLIST = 1000
 """Rows whose full vectors are read for an approximate search, at least."""
 _PER_RESULT = 10  # and at least so many for each row asked for
 _QUERIES = 64  # scanned or multiplied at once
