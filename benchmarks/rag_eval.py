@@ -160,7 +160,10 @@ def kept(record: dict[str, Any], share: float, compress: Any) -> float:
 
 def answered(model: Any, record: dict[str, Any], place: int) -> float:
     """Whether the model's answer holds the gold answer, which stands in passage ``place``."""
-    answerer = CitedAnswerer(model, lambda query, top: hits_of(record, place), top=PASSAGES)
+    whole = ContextSettings(budget=100_000)  # none is left out
+    answerer = CitedAnswerer(
+        model, lambda query, top: hits_of(record, place), top=PASSAGES, context=whole
+    )
     asked = [Message("user", record["question"])]
     text = waited(answerer.complete(asked, SamplingParams(max_tokens=48))).text
     return float(normalize_answer(record["gold"]) in normalize_answer(text))
