@@ -4,6 +4,7 @@ chunk the filter refuses is not found; and what it lets through is found for a w
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -52,13 +53,18 @@ def changes():
     ]
 
 
-@settings(max_examples=12)
+@settings(max_examples=30)
 @given(st.lists(DOCUMENT, min_size=2, max_size=9), st.data())
 def test_what_a_filter_refuses_is_never_found(drawn, data):
     documents = corpus(drawn)
     with tempfile.TemporaryDirectory() as folder:
         index = Index.create(Path(folder) / "i", HashingEmbedder(), chunk_size=16, chunk_overlap=0)
-        index.upsert(documents)
+        cut = data.draw(st.integers(0, len(documents)))
+        was = [
+            replace(d, metadata={"group": data.draw(st.sampled_from(GROUPS))}) for d in documents
+        ]
+        for batch in (was[:cut], documents[cut:], documents[:cut]):  # of another group before
+            index.upsert(batch)
         gone = data.draw(st.sets(st.sampled_from([d.id for d in documents]), max_size=2))
         index.delete(gone)
         group = data.draw(st.sampled_from(GROUPS))
@@ -101,7 +107,7 @@ def test_what_a_filter_refuses_is_never_found(drawn, data):
                     assert {chunk for chunk, _ in ranking} <= kept
 
 
-@settings(max_examples=10)
+@settings(max_examples=25)
 @given(st.lists(DOCUMENT, min_size=2, max_size=9), st.sampled_from(FUSIONS), st.data())
 def test_what_a_filter_lets_through_is_found_for_a_word_it_holds(drawn, fusion, data):
     """However many refused chunks hold the word more often: the filter comes before the ranking."""
