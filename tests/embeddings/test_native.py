@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -129,6 +131,27 @@ def test_threads_do_not_meet() -> None:
         thread.join()
     for i, results in found.items():
         assert set(results) == {expected[i].tobytes()}
+
+
+FORK = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from test_native import NativeEncoder, random_encoder, random_texts
+native = NativeEncoder(random_encoder(36, 3, 70), threads=2)
+texts = random_texts(1, [14])
+before = native.pooled(texts, first=False).tobytes()
+child = os.fork()
+same = native.pooled(texts, first=False).tobytes() == before
+if child:
+    sys.exit(os.waitpid(child, 0)[1] or not same)
+sys.exit(not same)
+"""
+
+
+@needs_native
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORK, str(Path(__file__).parent)]
+    assert subprocess.run(command, timeout=60).returncode == 0
 
 
 @needs_native

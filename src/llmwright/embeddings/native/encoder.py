@@ -18,9 +18,10 @@ Cost: 2 bytes or 1 byte a weight besides the embedding tables, which stay in flo
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ class NativeEncoder:
         self.hidden = encoder.config.hidden_size
         self._library = KERNELS.load()
         self._threads = threads or torch.get_num_threads()
-        self._pool: int | None = None
+        self._pool: tuple[int, int | None] | None = None  # the process it is of, the pool
         self._pool_lock = threading.Lock()
         self._kept: list[Tensor | NDArray[np.float32]] = []  # what the structures point into
         layers = [self._layer(layer, int8) for layer in encoder.layers]
@@ -140,12 +141,14 @@ class NativeEncoder:
         return out
 
     def _helpers(self) -> int | None:
-        """The other threads; they sleep while there is nothing to do."""
-        if self._pool is None:
-            self._pool = self._library.lw_pool_new(self._threads)
-            if self._pool is not None:
-                weakref.finalize(self, self._library.lw_pool_free, self._pool)
-        return self._pool
+        """The other threads; they sleep while there is nothing to do. A forked process, where
+        they are not, starts its own."""
+        if self._pool is None or self._pool[0] != os.getpid():
+            pool = self._library.lw_pool_new(self._threads)
+            self._pool = os.getpid(), pool
+            if pool is not None:
+                weakref.finalize(self, _end, self._library.lw_pool_free, os.getpid(), pool)
+        return self._pool[1]
 
     def _room(self, size: int) -> NDArray[np.uint8]:
         """Memory that stays with the thread: new pages cost more than a short text."""
@@ -179,6 +182,11 @@ class NativeEncoder:
         tensor = tensor.detach().contiguous()
         self._kept.append(tensor)
         return tensor.data_ptr()
+
+
+def _end(free: Callable[[int], None], process: int, pool: int) -> None:
+    if os.getpid() == process:
+        free(pool)
 
 
 def int8_in_torch(encoder: BertEncoder) -> BertEncoder:
