@@ -172,9 +172,13 @@ def test_a_passage_too_long_is_cut_at_a_space() -> None:
 
 
 def test_the_context_is_bounded_and_takes_a_shorter_passage_after_a_longer() -> None:
-    answerer = CitedAnswerer(ScriptedModel(lambda m: "x"), finds(BITS, RANK), context=ContextSettings(49))
+    answerer = CitedAnswerer(
+        ScriptedModel(lambda m: "x"), finds(BITS, RANK), context=ContextSettings(49)
+    )
     assert asyncio.run(answerer.complete(QUESTION)).sources == (BITS,)
-    answerer = CitedAnswerer(ScriptedModel(lambda m: "x"), finds(RANK, BITS), context=ContextSettings(49))
+    answerer = CitedAnswerer(
+        ScriptedModel(lambda m: "x"), finds(RANK, BITS), context=ContextSettings(49)
+    )
     assert asyncio.run(answerer.complete(QUESTION)).sources == (BITS,)
 
 
