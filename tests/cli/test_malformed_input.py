@@ -199,10 +199,10 @@ def test_offline_with_an_empty_cache_says_what_to_fetch(llmwright, tmp_path, mon
 def test_an_extra_that_is_not_installed_is_named(tmp_path):
     (tmp_path / "a.txt").write_text("text")
     code = (
-        "import sys\nsys.modules['lancedb'] = None\nfrom llmwright.cli import main\n"
-        f"sys.argv = ['llmwright', 'index', {str(tmp_path / 'a.txt')!r}, '--out', 'x']\nmain()"
+        "import sys\nsys.modules['safetensors'] = None\nfrom llmwright.cli import main\n"
+        f"sys.argv = ['llmwright', 'index', {str(tmp_path / 'a.txt')!r}, '--out', {str(tmp_path / 'x')!r}]\nmain()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: this command needs the package lancedb")
+    assert done.stderr.startswith("error: this command needs the package safetensors")
     assert "pip install 'llmwright[all]'" in done.stderr

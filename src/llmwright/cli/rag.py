@@ -77,7 +77,9 @@ def evaluate(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Say which part of TARGET to mend: retrieval, ranking, context or generation.
+    """Say which part of TARGET is to be mended, question by question.
+
+    The parts are retrieval, ranking, context and generation.
 
     TARGET is a release, an index folder (with --model also its answers), or a JSONL file of
     stored records of any program: {"question", "answer", "contexts", "gold", "relevant"}.

@@ -38,7 +38,9 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Try ways to cut, find, fuse and rerank DOCUMENTS on the questions of split "tune", and hold
+    """Choose settings of retrieval by measuring on your questions.
+
+    Tries ways to cut, find, fuse and rerank DOCUMENTS on the questions of split "tune", and holds
     the best against the defaults on those of split "eval".
 
     Prints the choice as the section of a recipe. Going on after an interruption repeats nothing.

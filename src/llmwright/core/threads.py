@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
-from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -26,8 +25,15 @@ def waited(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-@cache
+_lock = threading.Lock()
+_running: asyncio.AbstractEventLoop | None = None
+
+
 def _loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="llmwright-waited", daemon=True).start()
-    return loop
+    global _running
+    with _lock:
+        if _running is None:
+            _running = asyncio.new_event_loop()
+            name = "llmwright-waited"
+            threading.Thread(target=_running.run_forever, name=name, daemon=True).start()
+        return _running
