@@ -1,6 +1,8 @@
 """Word: paragraphs, headings, lists and tables of the main text, in their order.
 
-A table row becomes a ``cell | cell`` line. Headers, footers, footnotes and comments stay out.
+A table row becomes a ``cell | cell`` line. Headers, footers, footnotes and comments stay out, and
+so does text that is marked as hidden. A heading written in white is read as text and not as a
+heading: what nobody sees shall not say what a part of the document is about.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import docx
 from docx.document import Document as WordDocument
 from docx.oxml.ns import qn
 from docx.table import Table, _Cell
+from docx.text.hyperlink import Hyperlink
 from docx.text.paragraph import Paragraph
 
 from llmwright.core import Document, InputError, reading
@@ -21,13 +24,16 @@ from llmwright.data.readers.sections import TextBuilder
 
 # A few hundred bytes of a zip can unpack to gigabytes; real text stays far under this.
 MAX_UNPACKED = 256 << 20
+# The tree of an XML part takes ten times its bytes; pictures are not parsed.
+MAX_XML = 64 << 20
 _HEADING = re.compile(r"heading (\d)", re.IGNORECASE)
 
 
 def read_docx(path: Path) -> Iterator[Document]:
     """Read a Word file (.docx). Raises ``InputError`` where it is broken, protected by a
-    password, or would unpack to more than ``MAX_UNPACKED`` bytes."""
+    password, or would unpack to more than ``MAX_UNPACKED`` bytes, ``MAX_XML`` of them XML."""
     word = _open(path)
+    styles = _Styles()
     builder = TextBuilder()
     title = ""
     after_list = False
@@ -35,10 +41,12 @@ def read_docx(path: Path) -> Iterator[Document]:
         if isinstance(block, Table):
             builder.add("\n".join(_rows(block)))
             continue
-        text = _clean(block.text)
-        style = _style(block)
+        text = _clean(_visible(block))
+        style = styles.name_of(block)
         in_list = style.startswith("List") or _is_numbered(block)
-        if style == "Title":
+        if (style == "Title" or _HEADING.fullmatch(style)) and _is_white(block):
+            builder.add(text)
+        elif style == "Title":
             title = title or text
             builder.add_heading(text, 1)
         elif match := _HEADING.fullmatch(style):
@@ -58,13 +66,10 @@ def _open(path: Path) -> WordDocument:
     try:
         with reading(path), zipfile.ZipFile(path) as archive:
             # zipfile never unpacks a member beyond the size stated here, so the sum is a bound.
-            unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > MAX_UNPACKED:
-            raise InputError(
-                f"would unpack to {unpacked >> 20} MB, more than the {MAX_UNPACKED >> 20} allowed",
-                where=str(path),
-                fix="take out embedded media, or split the document",
-            )
+            members = archive.infolist()
+        _check_size("would unpack", sum(m.file_size for m in members), MAX_UNPACKED, path)
+        xml = sum(m.file_size for m in members if m.filename.endswith((".xml", ".rels")))
+        _check_size("would unpack in XML", xml, MAX_XML, path)
         with reading(path):
             return docx.Document(str(path))
     except InputError:
@@ -78,9 +83,43 @@ def _open(path: Path) -> WordDocument:
         ) from error
 
 
-def _style(paragraph: Paragraph) -> str:
-    style = paragraph.style
-    return str(style.name or "") if style is not None else ""
+def _check_size(what: str, size: int, most: int, path: Path) -> None:
+    if size > most:
+        raise InputError(
+            f"{what} to {size >> 20} MB, more than the {most >> 20} allowed",
+            where=str(path),
+            fix="take out embedded media, or split the document",
+        )
+
+
+class _Styles:
+    """Names of styles by their ids: looking one up costs a pass over all styles."""
+
+    def __init__(self) -> None:
+        self._known: dict[str | None, str] = {}
+
+    def name_of(self, paragraph: Paragraph) -> str:
+        identity = paragraph._p.style
+        if identity not in self._known:
+            style = paragraph.style
+            self._known[identity] = str(style.name or "") if style is not None else ""
+        return self._known[identity]
+
+
+def _visible(paragraph: Paragraph) -> str:
+    """The text without the runs that are marked as hidden."""
+    if paragraph._p.find(f".//{qn('w:vanish')}") is None:
+        return str(paragraph.text)
+    pieces = []
+    for part in paragraph.iter_inner_content():
+        runs = part.runs if isinstance(part, Hyperlink) else [part]
+        pieces += [run.text for run in runs if not run.font.hidden]
+    return "".join(pieces)
+
+
+def _is_white(paragraph: Paragraph) -> bool:
+    colors = paragraph._p.findall(f".//{qn('w:color')}")
+    return any((color.get(qn("w:val")) or "").upper() == "FFFFFF" for color in colors)
 
 
 def _is_numbered(paragraph: Paragraph) -> bool:
@@ -100,7 +139,7 @@ def _rows(table: Table) -> Iterator[str]:
 def _cell(cell: _Cell) -> str:
     pieces: list[str] = []
     for block in cell.iter_inner_content():
-        pieces += _rows(block) if isinstance(block, Table) else [_clean(block.text)]
+        pieces += _rows(block) if isinstance(block, Table) else [_clean(_visible(block))]
     return " ".join(piece.replace("\n", " ") for piece in pieces if piece)
 
 

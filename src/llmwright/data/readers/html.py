@@ -1,21 +1,26 @@
 """HTML: what a reader would see, as plain text with its headings.
 
-Scripts, styles, navigation and hidden parts go. Blocks are set apart by empty lines, list items
-get a dash, table rows become ``cell | cell`` lines, preformatted text keeps its spaces.
+Scripts, styles, comments, navigation and hidden parts go. What is written in white stays as text,
+but is no heading: what nobody sees shall not say what a part of the page is about. Blocks are set
+apart by empty lines, list items get a dash, table rows become ``cell | cell`` lines, preformatted
+text keeps its spaces.
 """
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from bs4 import BeautifulSoup
 from bs4.dammit import EncodingDetector
 from bs4.element import CData, NavigableString, Tag
 
-from llmwright.core import Document, InputError, read_text, reading
+from llmwright.core import Document, InputError, reading
 from llmwright.data.readers.sections import TextBuilder
-from llmwright.data.readers.text import with_unix_lines
+from llmwright.data.readers.text import read_any_text, with_unix_lines
 
 _DROPPED = set(
     """script style template noscript nav head svg math canvas iframe object audio video
@@ -28,6 +33,11 @@ _BLOCKS = set(
 )
 # A row that holds one of these lays out a page; it is no row of data.
 _NOT_IN_DATA = ["table", "h1", "h2", "h3", "h4", "h5", "h6", "pre"]
+_UNSEEN = re.compile(
+    r"(?:^|;)(?:display:none|visibility:hidden|opacity:0(?![.\d])|font-size:0(?![.\d]))"
+)
+_WHITE = re.compile(r"(?:^|;)color:(?:white|transparent|#fff(?:fff)?\b|rgba?\(255,255,255)")
+_ANCHORS_LOOK = 64  # elements in a heading that may hold its anchor
 _LINE_BREAK = "\0"  # cannot stand in parsed HTML
 
 
@@ -55,9 +65,11 @@ def read_html(path: Path) -> Iterator[Document]:
 def _decode(path: Path) -> str:
     with reading(path):
         raw = path.read_bytes()
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # before what is declared
+        return read_any_text(path)
     declared = EncodingDetector.find_declared_encoding(raw[:2048], is_html=True) or "utf-8"
     if declared.lower().replace("_", "-") in ("utf-8", "utf8", "us-ascii", "ascii"):
-        return with_unix_lines(read_text(path))
+        return read_any_text(path)
     try:
         return with_unix_lines(raw.decode(declared))
     except (LookupError, UnicodeDecodeError) as error:
@@ -77,6 +89,7 @@ class _Walker:
         self.prefix = ""  # "- " until the first text of a list item
         self.tight = False  # items and rows stand on the next line, without an empty one
         self.in_row = 0
+        self.white = 0  # elements around that are written in white
 
     def walk(self, root: Tag) -> None:
         stack: list[tuple[Tag | NavigableString, bool]] = [(root, False)]
@@ -99,8 +112,10 @@ class _Walker:
             or tag.has_attr("hidden")
             or tag.get("aria-hidden") == "true"
             or tag.get("role") == "navigation"
+            or _UNSEEN.search(_style(tag))
         ):
             return False
+        self.white += _is_white(tag)
         if tag.name == "br":
             self.inline.append(_LINE_BREAK)
         elif tag.name == "pre":
@@ -123,13 +138,16 @@ class _Walker:
         return True
 
     def leave(self, tag: Tag) -> None:
+        white = self.white
+        self.white -= _is_white(tag)
         if tag.name == "tr" and self.in_row:
             self.in_row -= 1
         if self.in_row:
             if tag.name in _BLOCKS:
                 self.inline.append(" ")
-        elif tag.name in ("h1", "h2", "h3", "h4", "h5", "h6"):
-            anchor = tag.get("id") or next((a["id"] for a in tag.find_all(id=True)), "")
+        elif tag.name in ("h1", "h2", "h3", "h4", "h5", "h6") and not white:
+            near = (t for t in islice(tag.descendants, _ANCHORS_LOOK) if isinstance(t, Tag))
+            anchor = tag.get("id") or next((t["id"] for t in near if t.has_attr("id")), "")
             self.builder.add_heading(self.take(), int(tag.name[1]), str(anchor))
         elif tag.name in _BLOCKS:
             self.flush()
@@ -145,3 +163,12 @@ class _Walker:
         if block := self.take():
             self.builder.add(self.prefix + block, "\n" if self.tight else "\n\n")
             self.prefix, self.tight = "", False
+
+
+def _style(tag: Tag) -> str:
+    """The element's own style without white space, in lower case."""
+    return "".join(str(tag.get("style", "")).lower().split())
+
+
+def _is_white(tag: Tag) -> bool:
+    return _WHITE.search(_style(tag)) is not None

@@ -14,9 +14,9 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from llmwright.core import Document, Section, read_text
+from llmwright.core import Document, Section
 from llmwright.data.readers.sections import Anchors, Heading, to_sections
-from llmwright.data.readers.text import with_unix_lines
+from llmwright.data.readers.text import read_any_text
 
 _FRONT_MATTER = re.compile(
     r"\A---[ \t]*\n(?P<body>(?:[ \t]*(?:#.*)?\n)*[\w-]+[ \t]*:.*?\n|)(?:---|\.\.\.)[ \t]*(?:\n|\Z)",
@@ -27,8 +27,8 @@ _TITLE = re.compile(r"^title[ \t]*:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 
 def read_markdown(path: Path) -> Iterator[Document]:
     """Read a Markdown file; its title is that of the front matter, else the first heading of
-    level 1, else the file's name. Raises ``InputError`` with the line that is not UTF-8."""
-    text = with_unix_lines(read_text(path))
+    level 1, else the file's name. Raises ``InputError`` where it is no text that can be read."""
+    text = read_any_text(path)
     front = _FRONT_MATTER.match(text)
     sections = find_sections(text)
     top = next((section.title for section in sections if section.level == 1), "")
