@@ -132,7 +132,8 @@ def test_bfloat16_is_near(folder: Path) -> None:
     exact = _shared(folder).predict(PAIRS, activation="identity")
     half = CrossEncoder.load(folder, dtype="bfloat16").predict(PAIRS, activation="identity")
     # Weights of this size magnify rounding; a trained model's logits move by about 0.01.
-    assert 0 < np.abs(exact - half).max() < 0.3 and np.corrcoef(exact, half)[0, 1] > 0.99
+    assert 0 < np.abs(exact - half).max() < 0.3 * np.abs(exact).max()
+    assert np.corrcoef(exact, half)[0, 1] > 0.98
 
 
 def test_a_fresh_model_is_an_encoder_with_a_new_head(tiny_bert: Path, folder: Path) -> None:
