@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,10 +72,7 @@ def smoothed(
 
 def similarities(hits: Sequence[Hit]) -> NDArray[np.float64]:  # [hits, hits]
     """Cosines of the hits' weighted stems; 0 between hits of one document."""
-    counts = [
-        Counter(analyze(f"{hit.chunk.heading}\n{hit.chunk.text}", hit.chunk.language))
-        for hit in hits
-    ]
+    counts = [_counts(h.chunk.heading, h.chunk.text, h.chunk.language) for h in hits]
     found = Counter(term for count in counts for term in count)
     column = {term: number for number, term in enumerate(found)}
     vectors = np.zeros((len(hits), len(column)))
@@ -87,3 +85,8 @@ def similarities(hits: Sequence[Hit]) -> NDArray[np.float64]:  # [hits, hits]
     documents = np.array([hit.chunk.document_id for hit in hits])
     apart = documents[:, None] != documents[None, :]
     return np.asarray((vectors @ vectors.T) * apart, np.float64)
+
+
+@lru_cache(maxsize=4096)  # the same passages are found again and again
+def _counts(heading: str, text: str, language: str) -> Counter[str]:
+    return Counter(analyze(f"{heading}\n{text}", language))
