@@ -1,5 +1,6 @@
 """The command line: one file a subcommand. A command parses, calls its room and prints; it
-decides nothing. Exit codes: 0 done, 1 a gate or check failed, 2 wrong usage or input."""
+decides nothing. Exit codes: 0 done, 1 a gate or check failed, 2 wrong usage or input, 3 done but
+for files that could not be read."""
 
 from __future__ import annotations
 

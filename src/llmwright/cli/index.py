@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -10,7 +11,11 @@ import click
 
 from llmwright.cli.options import PATH, json_option
 from llmwright.cli.output import print_json
+from llmwright.core import InputError, LLMwrightError
 from llmwright.retrieval.chunking import DEFAULT_OVERLAP, DEFAULT_SIZE, ChunkSettings, Strategy
+
+PARTLY = 3
+"""Exit code where some files were indexed and others could not be read."""
 
 _UPSERT = 256  # documents committed at a time: what an interruption can cost
 
@@ -55,7 +60,7 @@ def command(
 
     DOCUMENTS are folders or files of Markdown, text, HTML, PDF, DOCX, or JSONL of {"id", "text"}.
     Documents with a known id are replaced where they changed, and cost nothing where they did
-    not.
+    not. A file that cannot be read is told of and left out: the exit code is then 3.
 
     \b
     Example:
@@ -68,9 +73,14 @@ def command(
     from llmwright.retrieval import Index
 
     counts = {"added": 0, "updated": 0, "unchanged": 0, "deleted": 0}
-    reading = read_documents(documents, include) if documents else iter(())
-    # What cannot be read is known before a folder is made.
+    skipped: list[LLMwrightError] = []
+    reading = read_documents(documents, include, on_error=skipped.append) if documents else iter(())
     batch = list(islice(reading, _UPSERT))
+    if skipped and not batch and not delete:  # before a folder is made
+        if len(skipped) == 1:
+            raise skipped[0]
+        _tell(skipped)
+        raise InputError(f"none of {len(skipped)} files can be read", fix="mend or remove them")
     if (out / "index.json").is_file():
         index = Index.open(out)
     else:
@@ -83,11 +93,21 @@ def command(
         counts["added"] += len(changes.added)
         counts["updated"] += len(changes.updated)
         counts["unchanged"] += len(changes.unchanged)
+        skipped += [InputError("holds no text, and is left out", where=i) for i in changes.skipped]
         batch = list(islice(reading, _UPSERT))
     stats = index.stats()
     if as_json:
-        print_json({**counts, **stats})
+        left_out = [{"where": e.where, "reason": e.message} for e in skipped]
+        print_json({**counts, "skipped": left_out, **stats})
     else:
         said = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
         click.echo(said or "nothing changed")
         click.echo(f"{out}: {stats['documents']} documents, {stats['chunks']} chunks")
+        _tell(skipped)
+    if any(error.fix for error in skipped):  # an empty document is nothing to mend
+        sys.exit(PARTLY)
+
+
+def _tell(skipped: list[LLMwrightError]) -> None:
+    for error in skipped:
+        click.echo(f"skipped {error}", err=True)

@@ -3,6 +3,9 @@
 Knows which ending belongs to which reader and how ids are made; knows nothing about formats.
 A document's id is its path below the folder that was given, so the same folder gives the same
 documents wherever it lies; the path of this machine enters nothing that is hashed.
+
+One file that cannot be read need not lose the others: who gives ``on_error`` is told of each such
+file, and the rest is read. A file is read whole or not at all.
 """
 
 from __future__ import annotations
@@ -14,10 +17,18 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 
-from llmwright.core import Document, InputError, MissingDependencyError, progress, reading
+from llmwright.core import (
+    Document,
+    InputError,
+    LLMwrightError,
+    MissingDependencyError,
+    progress,
+    reading,
+)
 from llmwright.data.language import detect_language
 
 Reader = Callable[[Path], Iterator[Document]]
+OnError = Callable[[LLMwrightError], None]
 
 # Ending: module below readers/, function. Imported when the first such file is met.
 _READERS = {
@@ -32,26 +43,36 @@ _READERS = {
     ".jsonl": ("jsonl", "read_jsonl_documents"),
 }
 DEFAULT_INCLUDE = tuple(f"*{ending}" for ending in _READERS)
-_READABLE = f"endings read: {', '.join(_READERS)}"
+# Source code is read where it is asked for: a folder of documents may hold scripts beside them.
+_CODE = """.py .pyi .js .mjs .jsx .ts .tsx .java .kt .swift .cs .c .h .cc .cpp .hpp .rs .go
+    .sh""".split()  # noqa: SIM905
+_READERS.update(dict.fromkeys(_CODE, ("text", "read_plain_text")))
+_READABLE = (
+    f"endings read: {', '.join(i[1:] for i in DEFAULT_INCLUDE)}; and, where named, source code"
+)
 
 
 def read_documents(
-    paths: Sequence[Path], include: Sequence[str] = DEFAULT_INCLUDE
+    paths: Sequence[Path],
+    include: Sequence[str] = DEFAULT_INCLUDE,
+    *,
+    on_error: OnError | None = None,
 ) -> Iterator[Document]:
     """Read files and folders (recursively, in sorted order, hidden ones left out).
 
     ``include`` filters what is found in folders: a pattern without a slash is held against file
     names, one with a slash against paths below the folder (``guide/**/*.md``). A file that is
-    named itself is always read. Nothing in ``include`` means the default.
+    named itself is always read. Nothing in ``include`` means the default. ``on_error`` is given
+    what is wrong with a file, a folder or an id; that one is left out and the rest is read.
 
-    Raises ``InputError`` where a path does not exist, nothing is found, a file cannot be read,
-    or two documents get one id.
+    Raises ``InputError`` where a path does not exist or nothing is found, and without ``on_error``
+    where a file cannot be read or two documents get one id.
     """
-    files = find_documents(paths, include)
+    files = find_documents(paths, include, on_error=on_error)
     origin: dict[str, str] = {}  # where each id was seen first
     with progress("reading documents", total=len(files), unit="files") as advance:
         for identity, path in files:
-            for found in _reader(path)(path):
+            for found in _read(path, on_error):
                 document = replace(
                     found,
                     id=found.id or identity,
@@ -59,20 +80,40 @@ def read_documents(
                     language=found.language or detect_language(found.text),
                 )
                 if document.id in origin:
-                    raise InputError(
+                    error = InputError(
                         f"the document id {document.id!r} is taken by {origin[document.id]}",
                         where=str(path),
                         fix="rename one of them, or give the folder above both",
                     )
+                    if on_error is None:
+                        raise error
+                    on_error(error)
+                    continue
                 origin[document.id] = str(path)
                 yield document
             advance(1)
 
 
+def _read(path: Path, on_error: OnError | None) -> Iterator[Document]:
+    if on_error is None:
+        yield from _reader(path)(path)
+        return
+    try:
+        found = list(_reader(path)(path))
+    except LLMwrightError as error:
+        on_error(error)
+    else:
+        yield from found
+
+
 def find_documents(
-    paths: Sequence[Path], include: Sequence[str] = DEFAULT_INCLUDE
+    paths: Sequence[Path],
+    include: Sequence[str] = DEFAULT_INCLUDE,
+    *,
+    on_error: OnError | None = None,
 ) -> list[tuple[str, Path]]:
     """The files that ``read_documents`` would read, with their ids, in its order. Reads none.
+    ``on_error`` is told of folders that may not be looked into.
 
     Raises ``InputError`` where a path does not exist or nothing is found.
     """
@@ -83,7 +124,9 @@ def find_documents(
         if path.is_dir():
             inside = [
                 (name, path / name)
-                for name in sorted(_walk(path), key=lambda name: PurePosixPath(name).parts)
+                for name in sorted(
+                    _walk(path, on_error), key=lambda name: PurePosixPath(name).parts
+                )
                 if _ending(name) in _READERS and any(match(name) for match in patterns)
             ]
             if not inside:
@@ -113,10 +156,15 @@ def _ending(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def _walk(folder: Path, on_error: OnError | None) -> Iterator[str]:
     def refuse(error: OSError) -> None:
-        with reading(Path(error.filename or folder)):
-            raise error
+        try:
+            with reading(Path(error.filename or folder)):
+                raise error
+        except InputError as explained:
+            if on_error is None:
+                raise
+            on_error(explained)
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -133,9 +181,13 @@ def _pattern(glob: str) -> Callable[[str], bool]:
     wild = {"**/": r"(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     pieces = re.split(r"(\*\*/|\*\*|\*|\?)", glob)
     expression = re.compile("".join(wild.get(p) or re.escape(p) for p in pieces), re.IGNORECASE)
-    if "/" in glob:
-        return lambda path: expression.fullmatch(path) is not None
-    return lambda path: expression.fullmatch(PurePosixPath(path).name) is not None
+    code = ending in _CODE
+
+    def match(path: str) -> bool:
+        name = path if "/" in glob else PurePosixPath(path).name
+        return expression.fullmatch(name) is not None and (code or _ending(path) not in _CODE)
+
+    return match
 
 
 def _reader(path: Path) -> Reader:

@@ -115,7 +115,6 @@ class _Walker:
             or _UNSEEN.search(_style(tag))
         ):
             return False
-        self.white += _is_white(tag)
         if tag.name == "br":
             self.inline.append(_LINE_BREAK)
         elif tag.name == "pre":
@@ -135,6 +134,7 @@ class _Walker:
                 self.prefix = "- "
         if tag.name == "tr" and (self.in_row or tag.find(_NOT_IN_DATA) is None):
             self.in_row += 1
+        self.white += _is_white(tag)
         return True
 
     def leave(self, tag: Tag) -> None:

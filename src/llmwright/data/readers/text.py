@@ -28,7 +28,7 @@ _KINDS = {
     b"\x7fELF": "a program",
     b"\x1f\x8b": "a compressed file",
 }
-_NULS = 1000  # a text may hold a stray NUL, but not one in so many characters
+_STRAY = 4  # NULs that a text may hold; more than one in a thousand characters is no text
 
 
 def with_unix_lines(text: str) -> str:
@@ -52,7 +52,8 @@ def read_any_text(path: Path) -> str:
         if head.startswith(mark):
             return with_unix_lines(_decode(path, encoding))
     text = read_text(path)
-    if (nuls := text.count("\0")) * _NULS > len(text):
+    nuls = text.count("\0")
+    if nuls * 10 > len(text) or (nuls > _STRAY and nuls * 1000 > len(text)):
         raise InputError(
             f"is no text ({nuls} of its {len(text)} characters are NUL)",
             where=str(path),
