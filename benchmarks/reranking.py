@@ -4,12 +4,14 @@
 
 Learned, for each data set by itself: the size of chunks, the embedder (of those named), the fusion
 of the retrievers' rankings, and how large a share of its score a hit takes from its neighbours
-(``retrieval.rerank.neighbours``). For each index the best fusion is found first and then, under
-it, the best share; the best index with these is taken.
+(``retrieval.rerank.neighbours``). The best of many points on few queries is mostly lucky, so each
+setting is chosen by its mean over all values of the others: for each index the share that is best
+over all fusions, then the index that is best with its share, then the fusion that is best there
+over all shares.
 
 With ``--eval-data``, a folder of the same form, all queries of ``--data`` are learned from and all
-of ``--eval-data`` judged. Without it the queries of ``--data`` are dealt to two folds by a seeded
-hash (XQuAD by article, Cranfield by query), and each is judged by what the other taught.
+of ``--eval-data`` judged. Without it the queries of ``--data`` are dealt to four folds by a seeded
+hash (XQuAD by article, Cranfield by query), and each is judged by what the others taught.
 
 XQuAD and Cranfield as in ``retrieval.py`` beside this file. The gain over the index with nothing
 set comes with its paired 95% bootstrap interval. ``--check`` exits with 1 if a claim falls
@@ -44,9 +46,9 @@ from retrieval import EMBEDDER, Task, cranfield, xquad
 
 CLAIMS = {"XQuAD en": 0.96, "XQuAD ru": 0.93, "Cranfield": 0.46}
 SIZES = (220, 800)  # approximate tokens of a chunk; the second keeps an abstract whole
-SHARES = (0.0, 0.2, 0.4, 0.6)
-NEIGHBOURS = (3, 5)
-DEPTH = 100
+SMOOTHINGS = ((0.0, 3), (0.2, 3), (0.4, 3), (0.5, 3), (0.6, 3), (0.5, 5))  # share, neighbours
+DEPTH = 200
+FOLDS = 4
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Choice:
 
 def fusions() -> list[Fusion]:
     found = [DEFAULT_FUSION]
-    for dense in (0.4, 0.5, 0.6):
+    for dense in (0.5, 0.6):
         for feedback in (0.0, 0.5, 1.0):
             weights = {"lexical": 1 - dense, "dense": dense}
             weights |= {f"{name} feedback": feedback * w for name, w in weights.items()}
@@ -118,41 +120,38 @@ class Searches:
 
     def _documents(self, choice: Choice, chunks: dict[str, Chunk], row: int) -> list[str]:
         fused = choice.fusion(self.rankings[choice.size, choice.embedder][row])
-        hits = [Hit(chunks[identity], score) for identity, score in fused[: 2 * DEPTH]]
+        hits = [Hit(chunks[identity], score) for identity, score in fused[:DEPTH]]
         if choice.share:
             # What reranked(search, neighbour_reranker(...)) does, with likeness counted once.
-            key = f"{replace(choice, share=0.0, neighbours=NEIGHBOURS[0])} {row}"
+            key = f"{replace(choice, share=0.0, neighbours=3)} {row}"
             if key not in self._likeness:
-                self._likeness[key] = similarities(hits[:DEPTH])
-            own = np.array([hit.score for hit in hits[:DEPTH]])
+                self._likeness[key] = similarities(hits)
+            own = np.array([hit.score for hit in hits])
             scores = smoothed(own, self._likeness[key], choice.share, choice.neighbours)
-            hits = [*reordered(hits[:DEPTH], scores.tolist()), *hits[DEPTH:]]
+            hits = reordered(hits, scores.tolist())
         return list(dict.fromkeys(hit.chunk.document_id for hit in hits))
 
 
 def learn(searches: Searches, embedders: Sequence[str], among: NDArray[np.bool_]) -> Choice:
-    """The best choice by the mean over the queries ``among``; of equal ones the simplest."""
+    """What to use, from the queries ``among``; of equally good settings the first."""
     best: list[tuple[float, Choice]] = []
-
-    def judged(choices: Sequence[Choice]) -> tuple[float, Choice]:
-        means = [float(searches.values(choice)[among].mean()) for choice in choices]
-        place = int(np.argmax(np.round(means, 9)))
-        return means[place], choices[place]
-
     for size in SIZES:
         for source in embedders:
-            _, plain = judged([Choice(size, source, fusion) for fusion in fusions()])
-            smooth = [plain] + [
-                Choice(size, source, plain.fusion, share, count)
-                for share in SHARES[1:]
-                for count in NEIGHBOURS
+            points = [
+                [Choice(size, source, fusion, *smoothing) for smoothing in SMOOTHINGS]
+                for fusion in fusions()
             ]
-            best.append(judged(smooth))
-    return max(best, key=lambda item: round(item[0], 9))[1]
+            means = np.array(
+                [[searches.values(point)[among].mean() for point in row] for row in points]
+            ).round(9)  # [fusions, smoothings]
+            place = int(np.argmax(means.mean(axis=0)))
+            fusion = int(np.argmax(means.mean(axis=1)))
+            best.append((float(means[:, place].mean()), points[fusion][place]))
+    return max(best, key=lambda item: item[0])[1]
 
 
 def folds(task: Task, data: Path, seed: int) -> NDArray[np.int64]:  # [queries]
-    """0 or 1 for each query: by the hash of its article, or of itself."""
+    """The fold of each query: by the hash of its article, or of itself."""
     groups = list(task.queries)
     if task.metric == "R@1":
         text = (data / "xquad" / f"xquad.{task.language}.json").read_text("utf-8")
@@ -163,7 +162,7 @@ def folds(task: Task, data: Path, seed: int) -> NDArray[np.int64]:  # [queries]
             for _ in paragraph["qas"]
         ]
     digests = [hashlib.sha256(f"{seed}:{group}".encode()).digest()[0] for group in groups]
-    return np.array(digests) % 2
+    return np.array(digests) % FOLDS
 
 
 def tasks_of(folder: Path) -> list[Task]:
@@ -203,7 +202,7 @@ def main() -> int:
             if other is None:
                 fold = folds(task, arguments.data, arguments.seed)[mine.rows]
                 learned = np.empty(len(fold))
-                for part in (0, 1):
+                for part in range(FOLDS):
                     choice = learn(mine, embedders, fold != part)
                     learned[fold == part] = mine.values(choice)[fold == part]
                     chosen.append(f"{task.name}, fold {part}: {choice}")

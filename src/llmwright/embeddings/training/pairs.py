@@ -104,14 +104,12 @@ def _pair(record: dict[str, Any], where: str, objective: Objective) -> Pair:
 
 
 def batches(count: int, size: int, epoch: int, seed: int) -> Iterator[list[int]]:
-    """Every place once, in an order of this epoch's own; a last batch of one joins the one
-    before, for a single pair has nothing to be told from."""
-    order = np.random.default_rng([seed, epoch]).permutation(count).tolist()
-    starts = list(range(0, count, size))
-    if len(starts) > 1 and count - starts[-1] == 1:
-        starts.pop()
-    for start, end in zip(starts, [*starts[1:], count], strict=True):
-        yield order[start:end]
+    """Every place once, in an order of this epoch's own, in as many batches as ``size`` asks for,
+    of nearly equal size: a small last one would have few negatives, and no meaning in the curve."""
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    parts = min(-(-count // size), max(1, count // 2))  # none of one, which has no negative
+    for batch in np.array_split(order, parts):
+        yield batch.tolist()
 
 
 class Relevance:
