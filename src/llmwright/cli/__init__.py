@@ -20,6 +20,7 @@ _COMMANDS = (
     "ask",
     "chat",
     "index",
+    "chunks",
     "search",
     "train",
     "eval",

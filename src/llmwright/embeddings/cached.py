@@ -49,6 +49,9 @@ class CachedEmbedder:
             )
         self.path = Path(path)
         self._embedder = embedder
+        # The vector of a late chunk depends on the whole text: it is passed on, and not kept.
+        if (embed_spans := getattr(embedder, "embed_spans", None)) is not None:
+            self.embed_spans = embed_spans
         self._lock = threading.Lock()
         self._connections: dict[int, sqlite3.Connection] = {}  # by process: none is shared
         with self._database():

@@ -28,24 +28,32 @@ from llmwright.evaluation.retrieval_metrics import (
 from llmwright.evaluation.runs import evaluate_run, read_judgements, read_run
 
 if TYPE_CHECKING:
+    from llmwright.evaluation.chunking import ChunkingReport, compare_chunkings
+    from llmwright.evaluation.chunking_figures import draw_chunkings
     from llmwright.evaluation.context import ContextSettings, measure_context
     from llmwright.evaluation.context_figures import draw_context
     from llmwright.evaluation.context_report import ContextReport
 
 _HOMES = {
+    "ChunkingReport": "chunking",
     "ContextReport": "context_report",
     "ContextSettings": "context",
+    "compare_chunkings": "chunking",
+    "draw_chunkings": "chunking_figures",
     "draw_context": "context_figures",
     "measure_context": "context",
 }
 
 __all__ = [
+    "ChunkingReport",
     "ContextReport",
     "ContextSettings",
     "Groundedness",
     "Report",
     "average_precision",
+    "compare_chunkings",
     "compare_reports",
+    "draw_chunkings",
     "draw_context",
     "evaluate_answers",
     "evaluate_retrieval",
