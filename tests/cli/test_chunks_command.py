@@ -40,16 +40,23 @@ def test_ways_are_compared(llmwright, folder, tiny_bert):
         for line in map(str.strip, said.splitlines())
         if line.startswith(("recursive", "late", "sente"))
     ]
-    names = ["recursive 10", "recursive 10+2", "recursive 20", "recursive 20+4", "late 10"]
-    assert [line.partition("  ")[0] for line in lines][:5] == names
-    assert "at 2 hits" in said and "at 30 tokens of context" in said
+    names = [
+        "recursive 220",
+        "recursive 10",
+        "recursive 10+2",
+        "recursive 20",
+        "recursive 20+4",
+        "late 10",
+    ]
+    assert [line.partition("  ")[0] for line in lines][:6] == names
+    assert "at 2 hits" in said and "at 30 tokens of context; gain: 95%" in said
     stored = json.loads((folder / "out" / "chunks.json").read_text())
     assert (folder / "out" / "chunks.svg").is_file()
     code, said, _ = llmwright(*command, "--json")
     assert json.loads(said) == stored
-    assert len(stored["ways"]) == 10
+    assert len(stored["ways"]) == 11
     first = stored["ways"][0]
-    assert first["settings"]["size"] == 10 and first["scores"]["recall@2"]["n"] == 2
+    assert first["settings"]["size"] == 220 and first["scores"]["recall@2"]["n"] == 2
     code, said, _ = llmwright(*command, "--json", "--split", "tune")
     assert json.loads(said)["ways"][0]["scores"]["recall@2"]["n"] == 1
 
