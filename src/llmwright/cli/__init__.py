@@ -23,6 +23,7 @@ _COMMANDS = (
     "chunks",
     "search",
     "train",
+    "embed",
     "eval",
     "rag",
     "generate",

@@ -33,8 +33,18 @@ if TYPE_CHECKING:
     from llmwright.evaluation.context import ContextSettings, measure_context
     from llmwright.evaluation.context_figures import draw_context
     from llmwright.evaluation.context_report import ContextReport
+    from llmwright.evaluation.dimensions import VectorForm, measure_dimensions
+    from llmwright.evaluation.embedder_choice import Candidate, compare_embedders, recommended
+    from llmwright.evaluation.embedder_figures import draw_dimensions, draw_embedders
 
 _HOMES = {
+    "Candidate": "embedder_choice",
+    "VectorForm": "dimensions",
+    "compare_embedders": "embedder_choice",
+    "draw_dimensions": "embedder_figures",
+    "draw_embedders": "embedder_figures",
+    "measure_dimensions": "dimensions",
+    "recommended": "embedder_choice",
     "ChunkingReport": "chunking",
     "ContextReport": "context_report",
     "ContextSettings": "context",
@@ -45,16 +55,21 @@ _HOMES = {
 }
 
 __all__ = [
+    "Candidate",
     "ChunkingReport",
     "ContextReport",
     "ContextSettings",
     "Groundedness",
     "Report",
+    "VectorForm",
     "average_precision",
     "compare_chunkings",
+    "compare_embedders",
     "compare_reports",
     "draw_chunkings",
     "draw_context",
+    "draw_dimensions",
+    "draw_embedders",
     "evaluate_answers",
     "evaluate_retrieval",
     "evaluate_run",
@@ -62,6 +77,7 @@ __all__ = [
     "grade_answers",
     "groundedness",
     "measure_context",
+    "measure_dimensions",
     "ndcg_at_k",
     "normalize_answer",
     "precision_at_k",
@@ -69,6 +85,7 @@ __all__ = [
     "read_run",
     "recall_at_k",
     "reciprocal_rank",
+    "recommended",
     "split_sentences",
     "strip_citations",
     "token_f1",

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmwright.core import InputError, kind_of, read_located_jsonl
+from llmwright.core import InputError, kind_of, read_located_jsonl, write_jsonl
 from llmwright.embeddings.training.settings import Objective
 
 
@@ -64,6 +64,24 @@ def read_pairs(path: Path, objective: Objective) -> list[Pair]:
             )
         pairs.append(pair)
     return pairs
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+    """Write pairs as ``read_pairs`` reads them for ``ranking``, ``triplet`` and ``margin-mse``."""
+    write_jsonl(
+        path,
+        (
+            {
+                "query": pair.query,
+                "positive": pair.positive,
+                **({"negative": list(pair.negatives)} if pair.negatives else {}),
+                **({"score": pair.score} if pair.score is not None else {}),
+                **({"margin": pair.margin} if pair.margin is not None else {}),
+                **({"group": pair.group} if pair.group is not None else {}),
+            }
+            for pair in pairs
+        ),
+    )
 
 
 def _pair(record: dict[str, Any], where: str, objective: Objective) -> Pair:

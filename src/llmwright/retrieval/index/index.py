@@ -131,7 +131,7 @@ class Index:
             first = next(changed, None)
             if first is not None:
                 given = chain([first], changed)
-                for batch in prepare(given, self._embedder, self.chunking, contexts):
+                for batch in prepare(given, self.embedder, self.chunking, contexts):
                     transaction.add(batch)
             if changes.added or changes.updated or changes.removed:
                 transaction.commit()
@@ -208,7 +208,7 @@ class Index:
         if not _searchable(searcher, mode, top):
             return [[] for _ in queries]
         allowed = None if filter is None else searcher.snapshot.allowed(filter)
-        found = searcher.search(queries, top, mode, allowed, lambda: self._embedder, fusion)
+        found = searcher.search(queries, top, mode, allowed, lambda: self.embedder, fusion)
         chunk = searcher.snapshot.chunk
         return [[Hit(chunk(row), score, ranks) for row, score, ranks in r] for r in found]
 
@@ -231,7 +231,7 @@ class Index:
             return [{} for _ in queries]
         allowed = None if filter is None else searcher.snapshot.allowed(filter)
         ranked = searcher.rankings(
-            queries, depth, "hybrid", allowed, lambda: self._embedder, fusion
+            queries, depth, "hybrid", allowed, lambda: self.embedder, fusion
         )
         identity = searcher.snapshot.chunk_id
         return [
@@ -345,7 +345,9 @@ class Index:
         return self._searcher.snapshot
 
     @cached_property
-    def _embedder(self) -> Embedder:
+    def embedder(self) -> Embedder:
+        """What its vectors come from, loaded when first asked for. Raises ``ConfigurationError``
+        where the index does not know, or was made with another one."""
         embedder = self._given
         if embedder is None:
             source = self._snapshot.state.embedder["source"]
