@@ -261,7 +261,7 @@ def compare(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Choose an embedder by measuring candidates on your DOCUMENTS and questions.
+    """Choose an embedder by measuring several on your DOCUMENTS.
 
     Told are quality by vectors alone and with the words (hybrid), speed and size; and which one to
     take: what is better than the first by more than chance, or else the fastest that is not worse.

@@ -63,7 +63,7 @@ _POOLINGS: dict[str, Literal["mean", "cls"]] = {
 }
 
 # What a model's folder calls the instruction for each kind, as sentence-transformers looks for it.
-_PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
+PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 Precision = Literal["auto", "float32", "int8"]
 
@@ -136,7 +136,7 @@ class BertEmbedder:
             languages=languages,
             max_tokens=limits.get("max_seq_length") or encoder.config.max_position_embeddings,
             pooling=pooling_of(folder) or "mean",
-            prompts={kind: _prompt(asked, kind) for kind in _PROMPTS},
+            prompts={kind: prompt_of(asked, kind) for kind in PROMPTS},
             lower_case=bool(limits.get("do_lower_case")),
             projection=load_projection(dense, encoder.config.hidden_size) if dense else None,
             precision=precision,
@@ -321,10 +321,10 @@ def pooling_of(folder: Path) -> Literal["mean", "cls"] | None:
     return _POOLINGS.get(chosen[0]) if len(chosen) == 1 else None
 
 
-def _prompt(asked: Mapping[str, Any], kind: str) -> str:
+def prompt_of(asked: Mapping[str, Any], kind: str) -> str:
     """What config_sentence_transformers.json says to put in front of texts of a kind."""
     prompts = asked.get("prompts") or {}
-    names = (*_PROMPTS[kind], asked.get("default_prompt_name"))
+    names = (*PROMPTS[kind], asked.get("default_prompt_name"))
     return next((str(prompts[name]) for name in names if name in prompts), "")
 
 

@@ -44,7 +44,8 @@ def draw_dimensions(forms: Sequence[VectorForm], path: Path) -> None:
         axes.set_xlabel("bytes a passage in the first ranking")
         axes.set_ylabel(MEASURES[0])
         axes.set_ylim(bottom=0)
-        axes.legend(frameon=False, fontsize=8)
+        if axes.has_data():  # nothing is where all is unscored
+            axes.legend(frameon=False, fontsize=8)
 
     _save(draw, (6.2, 3.4), path)
 

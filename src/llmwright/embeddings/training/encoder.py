@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from llmwright.core import ModelSourceError, atomic_folder, read_json
 from llmwright.embeddings.bert import BertEncoder, checkpoint_tensors, load_bert
-from llmwright.embeddings.encoder import fits, load_tokenizer, pooling_of
+from llmwright.embeddings.encoder import PROMPTS, fits, load_tokenizer, pooling_of, prompt_of
 from llmwright.embeddings.languages import model_languages
 from llmwright.embeddings.load import model_name
 from llmwright.embeddings.projection import load_projection, projection_folder, save_projection
@@ -79,6 +79,7 @@ class SentenceEncoder(nn.Module):
             )
         bert = load_bert(folder).requires_grad_(True)
         dense = projection_folder(folder)
+        asked = _optional(folder / "config_sentence_transformers.json")
         limits = _optional(folder / "sentence_bert_config.json")
         names = [str(source), str(read_json(folder / "config.json").get("_name_or_path", ""))]
         return cls(
@@ -88,7 +89,7 @@ class SentenceEncoder(nn.Module):
             projection=load_projection(dense, bert.config.hidden_size) if dense else None,
             lower_case=bool(limits.get("do_lower_case")),
             max_tokens=limits.get("max_seq_length") or bert.config.max_position_embeddings,
-            prompts=_optional(folder / "config_sentence_transformers.json").get("prompts") or {},
+            prompts={kind: prompt_of(asked, kind) for kind in PROMPTS},
             languages=model_languages(names, folder),
             source=model_name(str(source)),
             fingerprint=found.fingerprint,
