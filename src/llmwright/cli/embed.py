@@ -139,9 +139,9 @@ def mine(
     share: float,
     margin: float | None,
 ) -> None:
-    """Add hard negatives to PAIRS, a JSONL file of {"query", "positive"}.
+    """Add hard negatives to PAIRS.
 
-    A candidate that any pair calls relevant to the query is left out, and so is one that looks
+    PAIRS is a JSONL file of {"query", "positive"}. A candidate that any pair calls relevant to the query is left out, and so is one that looks
     as good as the positive.
 
     \b

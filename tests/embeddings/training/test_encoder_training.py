@@ -171,3 +171,14 @@ def test_the_projection_alone_learns_as_it_would_with_the_rest_frozen(
     train_encoder(SentenceEncoder.load(tiny_bert), pairs, unturned, tmp_path / "unturned")
     vectors = load_embedder(tmp_path / "unturned").embed(TEXTS)
     assert not np.allclose(vectors, load_embedder(tiny_bert).embed(TEXTS), atol=1e-3)
+
+
+def test_texts_are_read_alike_by_the_compiled_encoder(tiny_bert, pairs, tmp_path) -> None:
+    settings = replace(QUICK, parts="projection", learning_rate=1e-12, epochs=1)
+    for name, dtype in (("full", "float32"), ("half", "bfloat16")):
+        encoder = SentenceEncoder.load(tiny_bert)
+        train_encoder(encoder, pairs, replace(settings, dtype=dtype), tmp_path / name)
+    a, b = (
+        load_embedder(tmp_path / n).embed([p.positive for p in pairs]) for n in ("full", "half")
+    )
+    np.testing.assert_allclose(a @ a.T, b @ b.T, atol=0.01)

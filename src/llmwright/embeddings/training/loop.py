@@ -36,6 +36,7 @@ from llmwright.core import (
     write_jsonl,
     writing,
 )
+from llmwright.embeddings.native.encoder import NativeEncoder, native_fits
 from llmwright.embeddings.training.encoder import SentenceEncoder
 from llmwright.embeddings.training.objectives import (
     cosent,
@@ -337,15 +338,23 @@ class _Run:
 
     def _pooled(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """Without gradients: [texts, hidden]."""
-        parts = []
+        bert, parts = self.encoder.bert, []
+        native = None
+        if self.bfloat16 and self.device.type == "cpu" and native_fits(bert.config):
+            native = NativeEncoder(bert)  # several times as fast as PyTorch
         with (
             progress("reading", total=len(ids), unit="texts") as advance,
             torch.no_grad(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16),
         ):
             for start in range(0, len(ids), _AT_ONCE):
-                parts.append(self.encoder.pool(ids[start : start + _AT_ONCE]))
-                advance(len(parts[-1]))
+                batch = ids[start : start + _AT_ONCE]
+                if native is None:
+                    parts.append(self.encoder.pool(batch))
+                else:
+                    pooled = native.pooled(batch, first=self.encoder.pooling == "cls")
+                    parts.append(torch.from_numpy(pooled))
+                advance(len(batch))
         return torch.cat(parts)
 
     def _card(self) -> str:

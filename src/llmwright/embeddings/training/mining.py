@@ -70,7 +70,8 @@ def mine_negatives(
             asked = vectors["query", pair.query]
             own = float(asked @ vectors["document", pair.positive])
             bound = min(
-                np.inf if share is None else own - (1 - share) * abs(own), np.inf if margin is None else own - margin
+                np.inf if share is None else own - (1 - share) * abs(own),
+                np.inf if margin is None else own - margin,
             )
             candidates = [d for d in candidates if float(asked @ vectors["document", d]) <= bound]
         mined.append(replace(pair, negatives=(*pair.negatives, *candidates[:count])))
