@@ -67,12 +67,12 @@ def test_scores_and_ranks_equal_those_of_sentence_transformers(folder: Path) -> 
 
     theirs = Reference(str(folder), device="cpu", local_files_only=True)
     ours = CrossEncoder.load(folder)
-    np.testing.assert_allclose(ours.predict(PAIRS), theirs.predict(PAIRS), atol=1e-5)
+    np.testing.assert_allclose(ours.predict(PAIRS), theirs.predict(PAIRS), atol=1e-4)
     documents = [passage for _, passage in PAIRS]
     expected = theirs.rank(QUERY, documents)
     found = ours.rank(QUERY, documents)
     assert [place for place, _ in found] == [one["corpus_id"] for one in expected]
-    np.testing.assert_allclose([s for _, s in found], [o["score"] for o in expected], atol=1e-5)
+    np.testing.assert_allclose([s for _, s in found], [o["score"] for o in expected], atol=1e-4)
     assert ours.rank(QUERY, documents, top=2) == found[:2]
 
 
@@ -91,7 +91,7 @@ def test_a_saved_model_is_opened_by_all_three(
     assert again.activation == activation and again.max_tokens == 64
     np.testing.assert_array_equal(again.predict(PAIRS), expected)
     theirs = Reference(str(tmp_path / "saved"), device="cpu", local_files_only=True)
-    np.testing.assert_allclose(theirs.predict(PAIRS), expected, atol=1e-5)
+    np.testing.assert_allclose(theirs.predict(PAIRS), expected, atol=1e-4)
     loaded, about = BertForSequenceClassification.from_pretrained(
         tmp_path / "saved", output_loading_info=True
     )

@@ -51,7 +51,9 @@ def test_ways_are_compared_at_hits_and_at_tokens(tmp_path):
     ]  # fmt: skip
     assert large.scores["recall@2"].value > 0.7 and large.scores["recall@2"].n == len(WORDS)
     assert large.scores["tokens@2"].value > 3 * small.scores["tokens@2"].value
-    assert parents.scores["tokens@2"].value == pytest.approx(large.scores["tokens@2"].value, rel=0.2)
+    assert parents.scores["tokens@2"].value == pytest.approx(
+        large.scores["tokens@2"].value, rel=0.2
+    )
     assert parents.chunks == large.chunks and parents.mean_tokens == large.mean_tokens
     assert small.chunks > 3 * large.chunks
     for row in report.rows:

@@ -141,8 +141,8 @@ def mine(
 ) -> None:
     """Add hard negatives to PAIRS.
 
-    PAIRS is a JSONL file of {"query", "positive"}. A candidate that any pair calls relevant to the query is left out, and so is one that looks
-    as good as the positive.
+    PAIRS is a JSONL file of {"query", "positive"}. A candidate that any pair calls relevant to
+    the query is left out, and so is one that looks as good as the positive.
 
     \b
     Example:

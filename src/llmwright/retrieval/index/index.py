@@ -230,9 +230,7 @@ class Index:
         if not _searchable(searcher, "hybrid", depth):
             return [{} for _ in queries]
         allowed = None if filter is None else searcher.snapshot.allowed(filter)
-        ranked = searcher.rankings(
-            queries, depth, "hybrid", allowed, lambda: self.embedder, fusion
-        )
+        ranked = searcher.rankings(queries, depth, "hybrid", allowed, lambda: self.embedder, fusion)
         identity = searcher.snapshot.chunk_id
         return [
             {
